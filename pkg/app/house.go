@@ -1,0 +1,205 @@
+package app
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/container-storage-interface/spec/lib/go/csi"
+	csimetrics "github.com/kubernetes-csi/csi-lib-utils/metrics"
+	"github.com/prometheus/client_golang/prometheus"
+	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/cache"
+	"k8s.io/client-go/util/workqueue"
+	"k8s.io/utils/clock"
+	"sigs.k8s.io/sig-storage-lib-external-provisioner/v13/controller"
+	enginemetrics "sigs.k8s.io/sig-storage-lib-external-provisioner/v13/controller/metrics"
+
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/csidriver"
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/informers"
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/intake"
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/ledger"
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/observe"
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/options"
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/protection"
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/provision"
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/record"
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/source"
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/verdict"
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/waitlist"
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/wellknown"
+)
+
+// parts is what exists before the driver has told its name.
+type parts struct {
+	csiMetrics    csimetrics.CSIMetricsManager
+	engineMetrics enginemetrics.Metrics
+	registry      *prometheus.Registry
+	server        *observe.Server
+}
+
+// newRegistry returns the engine's metrics, registered.
+func newRegistry() (enginemetrics.Metrics, *prometheus.Registry) {
+	m, r := enginemetrics.New("controller"), prometheus.NewRegistry()
+	r.MustRegister(
+		m.PersistentVolumeClaimProvisionTotal, m.PersistentVolumeClaimProvisionFailedTotal,
+		m.PersistentVolumeClaimProvisionDurationSeconds,
+		m.PersistentVolumeDeleteTotal, m.PersistentVolumeDeleteFailedTotal,
+		m.PersistentVolumeDeleteDurationSeconds)
+	return m, r
+}
+
+// house is everything that only the leader runs.
+type house struct {
+	caches      *informers.Set
+	recorder    *observe.Recorder
+	intake      *intake.Intake
+	protection  *protection.Controller
+	provisioner *provision.Provisioner
+	engine      *controller.ProvisionController
+	workers     *sync.WaitGroup
+}
+
+// build fits the controllers together. Nothing runs yet.
+func build(ctx context.Context, o *options.Options, client kubernetes.Interface, driver *csidriver.Driver, p parts) (*house, error) {
+	keys := wellknown.RecordOf(driver.Name)
+	naming := record.Naming{Prefix: o.VolumeNamePrefix, UUIDLength: o.VolumeNameUUIDLength}
+	recorded := func(claim *v1.PersistentVolumeClaim) bool { return record.On(keys, claim) }
+	h := &house{workers: &sync.WaitGroup{}}
+
+	var err error
+	h.caches, err = informers.New(client, driver.Name, informers.Keys{
+		CloneSource: func(claim *v1.PersistentVolumeClaim) string {
+			if ref := source.Of(claim); recorded(claim) && ref.Kind == source.Claim {
+				return ref.Namespace + "/" + ref.Name
+			}
+			return ""
+		},
+		VolumeName: func(claim *v1.PersistentVolumeClaim) string {
+			if !recorded(claim) {
+				return ""
+			}
+			return h.provisioner.VolumeName(claim)
+		},
+	}, driver.Controller[csi.ControllerServiceCapability_RPC_PUBLISH_UNPUBLISH_VOLUME])
+	if err != nil {
+		return nil, err
+	}
+
+	component := driver.Name + "/csi-clone-provisioner"
+	h.recorder = observe.NewRecorder(ctx, client, component)
+	books := ledger.New(o.Timeout, clock.RealClock{})
+	h.protection = protection.New(client, h.caches, driver.Name, h.recorder, clock.RealClock{})
+	h.provisioner = provision.New(provision.Config{
+		Client: client, Caches: h.caches, Driver: driver, Ledger: books, Keys: keys, Naming: naming,
+		Identity:        fmt.Sprintf("%d-%d-%s", time.Now().UnixMilli(), rand.IntN(10000), driver.Name),
+		DefaultFSType:   o.DefaultFSType,
+		ExtraMetadata:   o.ExtraCreateMetadata,
+		PublishReadOnly: o.ControllerPublishReadOnly,
+		Finished:        h.enqueue,
+	})
+	facade := informers.NewFacade(h.caches.Claims, recorded)
+	h.intake = intake.New(intake.Config{
+		Client: client, Caches: h.caches, Driver: driver.Name, Keys: keys, Ledger: books,
+		Recorder: h.recorder, Planner: planner{h.provisioner}, Protector: h.protection, Wake: facade.Wake,
+		Workers: o.WorkerThreads, Timeout: o.Timeout,
+		RetryStart: o.RetryIntervalStart, RetryMax: o.RetryIntervalMax, Clock: clock.RealClock{},
+	})
+	h.engine = newEngine(ctx, o, provision.EngineClient(client, component), driver.Name, h, facade, p.engineMetrics)
+	h.engine.ControllerWaitGroup(h.workers)
+	p.registry.MustRegister(observe.Gauges(h.caches.Recorded, h.intake.Waiting)...)
+	return h, h.forgetDeletedPVs()
+}
+
+// newEngine makes the library's controller. Its options are checked here, by
+// construction: it would end the process over a bad one.
+func newEngine(ctx context.Context, o *options.Options, client kubernetes.Interface, driver string, h *house, claims *informers.Facade, m enginemetrics.Metrics) *controller.ProvisionController {
+	return controller.NewProvisionController(ctx, client, driver, h.provisioner,
+		controller.LeaderElection(false),
+		controller.FailedProvisionThreshold(0),
+		controller.FailedDeleteThreshold(0),
+		controller.RateLimiter(workqueue.NewTypedItemExponentialFailureRateLimiter[string](o.RetryIntervalStart, o.RetryIntervalMax)),
+		controller.Threadiness(o.WorkerThreads),
+		controller.ClaimsInformer(claims),
+		controller.VolumesInformer(h.caches.PVs),
+		controller.ClassesInformer(h.caches.Classes),
+		controller.AddFinalizer(true),
+		controller.MetricsInstance(m),
+		controller.VolumeName(h.provisioner.VolumeName),
+	)
+}
+
+// enqueue breaks the circle between provisioner and intake.
+func (h *house) enqueue(namespace, name string, uid types.UID) {
+	h.intake.Enqueue(namespace, name, uid)
+}
+
+func (h *house) forgetDeletedPVs() error {
+	_, err := h.caches.PVs.AddEventHandler(cache.ResourceEventHandlerFuncs{DeleteFunc: func(obj any) {
+		if last, ok := obj.(cache.DeletedFinalStateUnknown); ok {
+			obj = last.Obj
+		}
+		if pv, ok := obj.(*v1.PersistentVolume); ok {
+			h.provisioner.Gone(pv.UID)
+		}
+	}})
+	if err != nil {
+		return fmt.Errorf("watching for deleted PVs: %w", err)
+	}
+	return nil
+}
+
+// run fills the caches, says so through started, and works until ctx ends. It
+// returns when nothing of it works any more: then the lease may be given up.
+func (h *house) run(ctx context.Context, started func()) error {
+	ctx, stop := context.WithCancelCause(ctx)
+	defer func() {
+		stop(nil)
+		h.caches.Wait()
+		h.recorder.Stop()
+	}()
+	if err := h.caches.Start(ctx); err != nil {
+		return err
+	}
+	var running sync.WaitGroup
+	group := []func() error{
+		func() error { return h.intake.Run(ctx) },
+		func() error { return h.protection.Run(ctx, h.intake.Judged()) },
+		func() error { h.engine.Run(ctx); h.workers.Wait(); return nil },
+	}
+	var once sync.Once
+	var first error
+	for _, member := range group {
+		running.Go(func() {
+			err := member()
+			once.Do(func() { first = err })
+			stop(err) // the first to return stops all
+		})
+	}
+	started()
+	running.Wait()
+	return first
+}
+
+// planner shows the provisioner to intake.
+type planner struct{ *provision.Provisioner }
+
+// Judge implements intake.Planner.
+func (p planner) Judge(claim *v1.PersistentVolumeClaim, before func(waitlist.Object)) (intake.Admission, verdict.Verdict) {
+	plan, v := p.Plan(claim, false, before)
+	if !v.Ready() {
+		return intake.Admission{}, v
+	}
+	return intake.Admission{
+		Source:        plan.Source,
+		VolumeName:    plan.Request.GetName(),
+		RequiredBytes: plan.Request.GetCapacityRange().GetRequiredBytes(),
+	}, v
+}
+
+func ready(*http.Request) error { return nil }

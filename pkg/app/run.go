@@ -1,0 +1,132 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/container-storage-interface/spec/lib/go/csi"
+	csimetrics "github.com/kubernetes-csi/csi-lib-utils/metrics"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/component-base/metrics/legacyregistry"
+	"k8s.io/klog/v2"
+
+	// Their metrics count themselves in the legacy registry.
+	_ "k8s.io/component-base/metrics/prometheus/clientgo/leaderelection"
+	_ "k8s.io/component-base/metrics/prometheus/workqueue"
+
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/csidriver"
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/observe"
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/options"
+)
+
+// terminationLog is where Kubernetes looks for a container's last words.
+const terminationLog = "/dev/termination-log"
+
+// Run runs the provisioner until ctx ends, which is a clean end (nil), or until
+// it cannot go on. version goes into the first log line.
+func Run(ctx context.Context, o *options.Options, version string) error {
+	logger := klog.FromContext(ctx)
+	logger.Info("Starting", "program", "csi-clone-provisioner", "version", version)
+	ctx, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
+
+	csiMetrics := csimetrics.NewCSIMetricsManagerWithOptions("", csimetrics.WithProcessStartTime(false))
+	server := observe.NewServer(o.HTTPEndpoint)
+	engineMetrics, registry := newRegistry()
+	server.ServeMetrics(o.MetricsPath, csiMetrics.GetRegistry(), registry, legacyregistry.DefaultGatherer)
+	if o.Pprof {
+		server.ServePprof()
+	}
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		if err := server.Run(ctx); err != nil {
+			fail(err)
+		}
+	}()
+
+	err := run(ctx, o, parts{csiMetrics, engineMetrics, registry, server}, fail)
+	cause := context.Cause(ctx)
+	fail(nil)
+	<-served
+	switch {
+	case cause != nil && !errors.Is(cause, context.Canceled):
+		lastWords(logger, cause)
+		return cause
+	case cause != nil:
+		logger.Info("Stopped")
+		return nil
+	}
+	return err
+}
+
+// run is Run with the HTTP server up.
+func run(ctx context.Context, o *options.Options, p parts, lost func(error)) error {
+	config, client, err := connect(o)
+	if err != nil {
+		return err
+	}
+	driver, err := csidriver.Connect(ctx, o.CSIAddress, o.Timeout, p.csiMetrics, lost)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err := driver.Close(); err != nil {
+			klog.FromContext(ctx).V(4).Info("Closing the connection to the driver", "err", err)
+		}
+	}()
+	if o.Topology && driver.Plugin[csi.PluginCapability_Service_VOLUME_ACCESSIBILITY_CONSTRAINTS] {
+		return fmt.Errorf("driver %q has topology (VOLUME_ACCESSIBILITY_CONSTRAINTS), which this version does not support yet; its volumes would be reachable from any node in name only. If they really are, start with --feature-gates=Topology=false", driver.Name)
+	}
+	h, err := build(ctx, o, client, driver, p)
+	if err != nil {
+		return err
+	}
+	if !o.LeaderElection.Enabled {
+		return h.run(ctx, func() { p.server.SetReady(ready) })
+	}
+	return lead(ctx, o.LeaderElection, config, driver.Name, p.server, h)
+}
+
+// connect makes the client for the API server: protobuf on the wire, and no
+// limit of ours unless one is set.
+func connect(o *options.Options) (*rest.Config, kubernetes.Interface, error) {
+	config, err := clientcmd.BuildConfigFromFlags(o.Master, o.Kubeconfig)
+	if err != nil {
+		return nil, nil, fmt.Errorf("finding the API server (inside a pod by itself, outside by --kubeconfig): %w", err)
+	}
+	config.UserAgent = rest.DefaultKubernetesUserAgent()
+	config.QPS, config.Burst = float32(o.KubeAPIQPS), o.KubeAPIBurst
+	if o.KubeAPIQPS == 0 {
+		config.QPS = -1
+	}
+	config.ContentType = "application/vnd.kubernetes.protobuf"
+	config.AcceptContentTypes = "application/vnd.kubernetes.protobuf,application/json"
+	client, err := kubernetes.NewForConfig(config)
+	if err != nil {
+		return nil, nil, fmt.Errorf("making a client for the API server: %w", err)
+	}
+	return config, client, nil
+}
+
+// lastWords leaves the reason where kubectl describe pod shows it. Outside a
+// container there is no such place.
+func lastWords(logger klog.Logger, cause error) {
+	if err := writeExisting(terminationLog, cause.Error()); err != nil {
+		logger.V(4).Info("No termination log", "path", terminationLog, "err", err)
+	}
+}
+
+// writeExisting writes to a file that is there; it makes none.
+func writeExisting(path, text string) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_TRUNC, 0)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(text)
+	return errors.Join(err, f.Close())
+}

@@ -1,0 +1,119 @@
+package csidriver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/container-storage-interface/spec/lib/go/csi"
+	"github.com/kubernetes-csi/csi-lib-utils/connection"
+	"github.com/kubernetes-csi/csi-lib-utils/metrics"
+	"github.com/kubernetes-csi/csi-lib-utils/rpc"
+	"google.golang.org/grpc"
+	"k8s.io/klog/v2"
+)
+
+// ErrLost: the driver's socket was closed after it had been connected.
+var ErrLost = errors.New("lost the connection to the CSI driver; exiting so that the pod starts again with a fresh one")
+
+// Driver is a connected CSI driver that has answered Probe.
+type Driver struct {
+	// Name as GetPluginInfo reported it.
+	Name string
+	// Plugin and Controller capabilities, as reported once after connecting.
+	Plugin     rpc.PluginCapabilitySet
+	Controller rpc.ControllerCapabilitySet
+
+	conn       *grpc.ClientConn
+	controller csi.ControllerClient
+	timeout    time.Duration
+}
+
+// Connect waits for the driver at the address to be there and ready; for ever,
+// unless ctx ends or the driver answers Probe with an error. timeout is the
+// deadline of every single call. lost is called once, from another goroutine,
+// when the connection breaks later: it is not made again, and every call then
+// fails with Unavailable.
+func Connect(ctx context.Context, address string, timeout time.Duration, m metrics.CSIMetricsManager, lost func(error)) (*Driver, error) {
+	conn, err := connection.Connect(ctx, address, m,
+		connection.WithTimeout(0), // no deadline: ctx decides
+		connection.OnConnectionLoss(func(context.Context) bool {
+			lost(ErrLost)
+			return false
+		}))
+	if err != nil {
+		return nil, fmt.Errorf("connecting to the CSI driver at %q: %w", address, err)
+	}
+	d := &Driver{conn: conn, controller: csi.NewControllerClient(conn), timeout: timeout}
+	if err := d.introduce(ctx, m); err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
+	return d, nil
+}
+
+// introduce probes the driver and asks who it is and what it can do.
+func (d *Driver) introduce(ctx context.Context, m metrics.CSIMetricsManager) error {
+	if err := rpc.ProbeForever(ctx, d.conn, d.timeout); err != nil {
+		return fmt.Errorf("waiting for the CSI driver to be ready: %w", err)
+	}
+	var err error
+	if d.Name, err = within(ctx, d.timeout, d.conn, rpc.GetDriverName); err != nil {
+		return fmt.Errorf("asking the CSI driver for its name (GetPluginInfo): %w", err)
+	}
+	m.SetDriverName(d.Name)
+	if d.Plugin, err = within(ctx, d.timeout, d.conn, rpc.GetPluginCapabilities); err != nil {
+		return fmt.Errorf("asking CSI driver %q for its capabilities (GetPluginCapabilities): %w", d.Name, err)
+	}
+	if !d.Plugin[csi.PluginCapability_Service_CONTROLLER_SERVICE] {
+		return nil // it may not even answer the next question
+	}
+	if d.Controller, err = within(ctx, d.timeout, d.conn, rpc.GetControllerCapabilities); err != nil {
+		return fmt.Errorf("asking CSI driver %q for its capabilities (ControllerGetCapabilities): %w", d.Name, err)
+	}
+	klog.FromContext(ctx).Info("CSI driver is ready", "driver", d.Name, "plugin", d.Plugin, "controller", d.Controller)
+	return nil
+}
+
+func within[T any](ctx context.Context, timeout time.Duration, conn *grpc.ClientConn, ask func(context.Context, *grpc.ClientConn) (T, error)) (T, error) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	return ask(ctx, conn)
+}
+
+// CanProvision says whether the driver reports what every volume needs:
+// CONTROLLER_SERVICE and CREATE_DELETE_VOLUME. If not, missing names the first
+// that is not there.
+func (d *Driver) CanProvision() (ok bool, missing string) {
+	if !d.Plugin[csi.PluginCapability_Service_CONTROLLER_SERVICE] {
+		return false, "CONTROLLER_SERVICE"
+	}
+	if !d.Controller[csi.ControllerServiceCapability_RPC_CREATE_DELETE_VOLUME] {
+		return false, "CREATE_DELETE_VOLUME"
+	}
+	return true, ""
+}
+
+// CanClone says whether the driver reports CLONE_VOLUME.
+func (d *Driver) CanClone() bool {
+	return d.Controller[csi.ControllerServiceCapability_RPC_CLONE_VOLUME]
+}
+
+// CreateVolume makes one call. What an error means: see Meaning.
+func (d *Driver) CreateVolume(ctx context.Context, req *csi.CreateVolumeRequest) (*csi.CreateVolumeResponse, error) {
+	ctx, cancel := context.WithTimeout(ctx, d.timeout)
+	defer cancel()
+	return d.controller.CreateVolume(ctx, req)
+}
+
+// DeleteVolume makes one call. It is idempotent: a volume that is not there is
+// deleted (CSI spec, DeleteVolume).
+func (d *Driver) DeleteVolume(ctx context.Context, handle string) error {
+	ctx, cancel := context.WithTimeout(ctx, d.timeout)
+	defer cancel()
+	_, err := d.controller.DeleteVolume(ctx, &csi.DeleteVolumeRequest{VolumeId: handle})
+	return err
+}
+
+// Close ends the connection.
+func (d *Driver) Close() error { return d.conn.Close() }

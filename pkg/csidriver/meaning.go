@@ -1,0 +1,49 @@
+package csidriver
+
+import (
+	"fmt"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/ledger"
+)
+
+// Meaning says what the end of a CreateVolume tells about the volume.
+//
+//   - No answer, or one that speaks of work in progress (Canceled,
+//     DeadlineExceeded, Unavailable, Aborted), or an error that is no gRPC
+//     status: Lost.
+//   - Codes that a driver also uses when it stumbled halfway, or that speak of
+//     something that exists (Unknown, Internal, DataLoss, AlreadyExists):
+//     Unproven.
+//   - Everything else is the driver's word that nothing exists: Absent.
+//
+// Source: CSI spec, CreateVolume errors and "error scheme"; design, "The
+// ledger".
+func Meaning(err error) ledger.Answer {
+	if err == nil {
+		return ledger.Created
+	}
+	st, ok := status.FromError(err)
+	if !ok {
+		return ledger.Lost
+	}
+	switch st.Code() {
+	case codes.Canceled, codes.DeadlineExceeded, codes.Unavailable, codes.Aborted:
+		return ledger.Lost
+	case codes.OK, codes.Unknown, codes.Internal, codes.DataLoss, codes.AlreadyExists:
+		return ledger.Unproven
+	default:
+		return ledger.Absent
+	}
+}
+
+// Explain wraps a driver's error in words for the user: who answered what to
+// which call, the driver's own text last. The gRPC status stays reachable.
+func Explain(driver, call, volume string, err error) error {
+	if st, ok := status.FromError(err); ok && st.Code() == codes.DeadlineExceeded {
+		return fmt.Errorf("driver %q has not answered %s for volume %q in time; it is asked again: %w", driver, call, volume, err)
+	}
+	return fmt.Errorf("driver %q answered %s for volume %q: %w", driver, call, volume, err)
+}

@@ -1,0 +1,7 @@
+// Package informers is the edge to the API server's watches: the shared
+// informers, trimmed to what is read, their indexes by name, and the facade
+// through which the engine sees only claims that are on record.
+//
+// No object from these caches is ever written back; who writes, patches or
+// reads the live object first. That is why trimming is safe.
+package informers

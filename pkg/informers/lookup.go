@@ -1,0 +1,88 @@
+package informers
+
+import (
+	v1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
+	"k8s.io/client-go/tools/cache"
+
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/wellknown"
+)
+
+// All look-ups below read the caches. What they return is shared: it must not
+// be changed.
+
+// Claim returns the claim of that name, nil if there is none.
+func (s *Set) Claim(namespace, name string) *v1.PersistentVolumeClaim {
+	return get[*v1.PersistentVolumeClaim](s.Claims, namespace+"/"+name)
+}
+
+// PV returns the PersistentVolume of that name, nil if there is none.
+func (s *Set) PV(name string) *v1.PersistentVolume {
+	return get[*v1.PersistentVolume](s.PVs, name)
+}
+
+// Class returns the StorageClass of that name, nil if there is none.
+func (s *Set) Class(name string) *storagev1.StorageClass {
+	return get[*storagev1.StorageClass](s.Classes, name)
+}
+
+// ClonesOf returns the claims on record that are clones of the source claim.
+func (s *Set) ClonesOf(namespace, name string) []*v1.PersistentVolumeClaim {
+	return find[*v1.PersistentVolumeClaim](s.Claims, byCloneSource, namespace+"/"+name)
+}
+
+// ClaimsOfVolumeName returns the claims on record that pin the volume name.
+func (s *Set) ClaimsOfVolumeName(name string) []*v1.PersistentVolumeClaim {
+	return find[*v1.PersistentVolumeClaim](s.Claims, byVolumeName, name)
+}
+
+// ProtectedSources returns the claims that carry the cloning protection.
+func (s *Set) ProtectedSources() []*v1.PersistentVolumeClaim {
+	return find[*v1.PersistentVolumeClaim](s.Claims, byProtection, wellknown.CloningProtection)
+}
+
+// PVsOfHandle returns the driver's PVs with that volume handle.
+func (s *Set) PVsOfHandle(handle string) []*v1.PersistentVolume {
+	return find[*v1.PersistentVolume](s.PVs, byHandle, handle)
+}
+
+// AttachmentsOf returns the attachments of the PV of that name; none if
+// attachments are not watched.
+func (s *Set) AttachmentsOf(pv string) []*storagev1.VolumeAttachment {
+	if s.Attachments == nil {
+		return nil
+	}
+	return find[*storagev1.VolumeAttachment](s.Attachments, byVolume, pv)
+}
+
+func get[T any](informer cache.SharedIndexInformer, key string) T {
+	var none T
+	obj, found, err := informer.GetStore().GetByKey(key)
+	if err != nil || !found {
+		return none // GetByKey of a store never fails
+	}
+	object, ok := obj.(T)
+	if !ok {
+		return none
+	}
+	return object
+}
+
+func find[T any](informer cache.SharedIndexInformer, indexName, key string) []T {
+	objs, err := informer.GetIndexer().ByIndex(indexName, key)
+	if err != nil {
+		return nil // only for an index that does not exist, and New adds them all
+	}
+	list := make([]T, 0, len(objs))
+	for _, obj := range objs {
+		if object, ok := obj.(T); ok {
+			list = append(list, object)
+		}
+	}
+	return list
+}
+
+// Recorded returns how many volume names are pinned by claims on record.
+func (s *Set) Recorded() int {
+	return len(s.Claims.GetIndexer().ListIndexFuncValues(byVolumeName))
+}

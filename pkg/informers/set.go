@@ -1,0 +1,135 @@
+package informers
+
+import (
+	"context"
+	"fmt"
+
+	v1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/client-go/informers"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/cache"
+
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/wellknown"
+)
+
+const (
+	byCloneSource = "clone source"
+	byVolumeName  = "pinned volume name"
+	byProtection  = "protected"
+	byHandle      = "volume handle"
+	byVolume      = "attached volume"
+)
+
+// Keys says under which names a claim is found by the indexes. Each function
+// returns "" for a claim that is not to be found; they must depend on the claim
+// alone.
+type Keys struct {
+	// CloneSource of a claim on record: "namespace/name" of its source claim.
+	CloneSource func(*v1.PersistentVolumeClaim) string
+	// VolumeName that is pinned on a claim on record.
+	VolumeName func(*v1.PersistentVolumeClaim) string
+}
+
+// Set is all informers of the process.
+type Set struct {
+	// Claims, PVs and Classes of the whole cluster.
+	Claims  cache.SharedIndexInformer
+	PVs     cache.SharedIndexInformer
+	Classes cache.SharedIndexInformer
+	// Attachments is nil unless asked for.
+	Attachments cache.SharedIndexInformer
+
+	factory informers.SharedInformerFactory
+}
+
+// New builds the informers; nothing runs yet. driver is the name of the driver
+// whose volumes are found by handle. attachments asks for VolumeAttachments.
+func New(client kubernetes.Interface, driver string, keys Keys, attachments bool) (*Set, error) {
+	f := informers.NewSharedInformerFactoryWithOptions(client, 0, informers.WithTransform(trim))
+	s := &Set{
+		factory: f,
+		Claims:  f.Core().V1().PersistentVolumeClaims().Informer(),
+		PVs:     f.Core().V1().PersistentVolumes().Informer(),
+		Classes: f.Storage().V1().StorageClasses().Informer(),
+	}
+	err := s.Claims.AddIndexers(cache.Indexers{
+		byCloneSource: index(keys.CloneSource),
+		byVolumeName:  index(keys.VolumeName),
+		byProtection:  index(protected),
+	})
+	if err != nil {
+		return nil, fmt.Errorf("adding indexes of claims: %w", err)
+	}
+	err = s.PVs.AddIndexers(cache.Indexers{byHandle: index(func(pv *v1.PersistentVolume) string {
+		if pv.Spec.CSI == nil || pv.Spec.CSI.Driver != driver {
+			return ""
+		}
+		return pv.Spec.CSI.VolumeHandle
+	})})
+	if err != nil {
+		return nil, fmt.Errorf("adding indexes of PVs: %w", err)
+	}
+	if !attachments {
+		return s, nil
+	}
+	s.Attachments = f.Storage().V1().VolumeAttachments().Informer()
+	err = s.Attachments.AddIndexers(cache.Indexers{byVolume: index(func(va *storagev1.VolumeAttachment) string {
+		if va.Spec.Source.PersistentVolumeName == nil {
+			return ""
+		}
+		return *va.Spec.Source.PersistentVolumeName
+	})})
+	if err != nil {
+		return nil, fmt.Errorf("adding indexes of VolumeAttachments: %w", err)
+	}
+	return s, nil
+}
+
+// Start starts the informers and returns when every cache holds what the API
+// server had, or when ctx ends. The informers run until ctx ends; Wait waits
+// for that.
+func (s *Set) Start(ctx context.Context) error {
+	s.factory.Start(ctx.Done())
+	for kind, synced := range s.factory.WaitForCacheSync(ctx.Done()) {
+		if !synced {
+			return fmt.Errorf("reading all %s objects: %w", kind, context.Cause(ctx))
+		}
+	}
+	return nil
+}
+
+// Wait returns when all informers have ended.
+func (s *Set) Wait() { s.factory.Shutdown() }
+
+// trim drops what nobody here reads, before it is stored. An object that is no
+// API object (a tombstone) passes as it is.
+func trim(obj any) (any, error) {
+	if m, err := meta.Accessor(obj); err == nil {
+		m.SetManagedFields(nil)
+	}
+	return obj, nil
+}
+
+func protected(claim *v1.PersistentVolumeClaim) string {
+	for _, f := range claim.Finalizers {
+		if f == wellknown.CloningProtection {
+			return f
+		}
+	}
+	return ""
+}
+
+func index[T any](key func(T) string) cache.IndexFunc {
+	return func(obj any) ([]string, error) {
+		object, ok := obj.(T)
+		if !ok {
+			return nil, fmt.Errorf("unexpected %T in the cache", obj)
+		}
+		if k := key(object); k != "" {
+			return []string{k}, nil
+		}
+		return nil, nil
+	}
+}

@@ -1,0 +1,134 @@
+package intake
+
+import (
+	"context"
+	"fmt"
+
+	v1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/klog/v2"
+
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/ledger"
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/record"
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/verdict"
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/waitlist"
+)
+
+// consider decides about a claim that is not on record. It is put on the
+// waitlist under each object before that is read, and stays there with every
+// verdict but Ready.
+func (i *Intake) consider(ctx context.Context, k key, claim *v1.PersistentVolumeClaim) error {
+	i.waiting.Drop(k)
+	i.forgetErased(k)
+	if !i.given(claim) || claim.DeletionTimestamp != nil || claim.Spec.VolumeName != "" {
+		i.Protector.Unhold(k.uid)
+		return nil // nothing was started, and nothing is to be
+	}
+	if state, known := i.Ledger.State(k.uid); known && state == ledger.Unknown {
+		return i.stripped(ctx, k, claim)
+	}
+	admission, v := i.Planner.Judge(claim, func(o waitlist.Object) { i.waiting.Add(k, o) })
+	if !v.Ready() {
+		klog.FromContext(ctx).V(4).Info("Claim is not admitted", "verdict", v.Kind, "reason", v.Reason, "message", v.Message)
+		i.Protector.Unhold(k.uid)
+		i.Recorder.Say(claim, v)
+		return nil
+	}
+	i.waiting.Drop(k)
+	return i.admit(ctx, k, claim, admission)
+}
+
+// stripped: somebody took the record off while a volume may exist. It is put
+// back, so that the work is not lost.
+func (i *Intake) stripped(ctx context.Context, k key, claim *v1.PersistentVolumeClaim) error {
+	turn, free := i.Ledger.Take(k.uid)
+	if !free {
+		return nil // whoever has the turn wakes us
+	}
+	req := turn.Request()
+	turn.Done()
+	if req == nil {
+		i.Ledger.Forget(k.uid)
+		i.queue.Add(k)
+		return nil
+	}
+	klog.FromContext(ctx).Info("The record was taken off by somebody else while a volume may exist; it is put back", "volume", req.GetName())
+	_, err := i.write(ctx, claim, Admission{VolumeName: req.GetName(), RequiredBytes: req.GetCapacityRange().GetRequiredBytes()})
+	return err
+}
+
+// admit protects the source, then writes the record. The hold on the source
+// lasts until the record is seen in the cache, or has failed.
+func (i *Intake) admit(ctx context.Context, k key, claim *v1.PersistentVolumeClaim, a Admission) error {
+	if a.Source != nil {
+		if err := i.Protector.Hold(ctx, k.uid, a.Source); err != nil {
+			return i.notProtected(ctx, claim, err)
+		}
+	}
+	turn, free := i.Ledger.Take(k.uid)
+	if !free {
+		i.Protector.Unhold(k.uid)
+		return nil // whoever has the turn wakes us
+	}
+	defer turn.Done()
+	turn.Recording()
+	written, err := i.write(ctx, claim, a)
+	if written {
+		klog.FromContext(ctx).V(2).Info("Claim admitted", "volume", a.VolumeName, "requiredBytes", a.RequiredBytes)
+		i.Recorder.Forget(k.uid)
+		return nil
+	}
+	turn.Close()
+	i.Protector.Unhold(k.uid)
+	if a.Source != nil {
+		i.Protector.Reconsider(a.Source.Namespace, a.Source.Name)
+	}
+	if err != nil && !retryQuietly(err) {
+		i.Recorder.Say(claim, verdict.Refused(verdict.RecordNotWritten,
+			"the work could not be put on record on this claim, so it was not started (tried again by itself): %v", err))
+	}
+	return err
+}
+
+// notProtected tells why the source could not be protected. A source that
+// changed meanwhile is simply judged again.
+func (i *Intake) notProtected(ctx context.Context, claim *v1.PersistentVolumeClaim, err error) error {
+	if ctx.Err() == nil && !retryQuietly(err) {
+		i.Recorder.Say(claim, verdict.Refused(verdict.SourceNotProtected,
+			"the source could not be protected, so the clone was not started (tried again by itself): %v", err))
+	}
+	return err
+}
+
+// write puts the record on the claim: on the very version that was judged, or
+// not at all. An answer that got lost is found out by a look at the live claim.
+func (i *Intake) write(ctx context.Context, claim *v1.PersistentVolumeClaim, a Admission) (written bool, err error) {
+	patch, err := record.Write(i.Keys, claim, record.Pins{VolumeName: a.VolumeName, RequiredBytes: a.RequiredBytes})
+	if err != nil {
+		return false, err
+	}
+	claims := i.Client.CoreV1().PersistentVolumeClaims(claim.Namespace)
+	_, err = claims.Patch(ctx, claim.Name, types.MergePatchType, patch, metav1.PatchOptions{})
+	if err == nil {
+		return true, nil
+	}
+	if apierrors.IsNotFound(err) {
+		return false, nil // its deletion is on the way to us
+	}
+	live, getErr := claims.Get(ctx, claim.Name, metav1.GetOptions{})
+	switch {
+	case apierrors.IsNotFound(getErr), getErr == nil && live.UID != claim.UID:
+		return false, nil
+	case getErr == nil && i.recorded(live) && record.Pinned(i.Keys, live).VolumeName == a.VolumeName:
+		return true, nil
+	}
+	return false, fmt.Errorf("writing the record of claim %s/%s: %w", claim.Namespace, claim.Name, err)
+}
+
+// retryQuietly: the object changed under our hands; its new version is judged
+// again, and the user need not know.
+func retryQuietly(err error) bool {
+	return apierrors.IsConflict(err) || apierrors.IsNotFound(err)
+}

@@ -1,0 +1,123 @@
+package intake
+
+import (
+	"errors"
+	"fmt"
+
+	v1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
+	"k8s.io/client-go/tools/cache"
+
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/record"
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/waitlist"
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/wellknown"
+)
+
+// register connects the caches with the queue: a claim of ours is looked at
+// when it changes, and when an object changes that it waits for. The returned
+// function disconnects them.
+func (i *Intake) register() (func() error, error) {
+	i.expect()
+	var undo []func() error
+	for _, r := range []struct {
+		informer cache.SharedIndexInformer
+		changed  func(obj any)
+	}{
+		{i.Caches.Claims, i.claimChanged},
+		{i.Caches.PVs, i.volumeChanged},
+		{i.Caches.Classes, i.classChanged},
+	} {
+		registration, err := r.informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
+			AddFunc:    r.changed,
+			UpdateFunc: func(_, obj any) { r.changed(obj) },
+			DeleteFunc: func(obj any) {
+				if last, ok := obj.(cache.DeletedFinalStateUnknown); ok {
+					obj = last.Obj
+				}
+				r.changed(obj)
+			},
+		})
+		if err != nil {
+			return nil, fmt.Errorf("watching for changes: %w", err)
+		}
+		undo = append(undo, func() error { return r.informer.RemoveEventHandler(registration) })
+	}
+	return func() error {
+		var errs []error
+		for _, f := range undo {
+			errs = append(errs, f())
+		}
+		return errors.Join(errs...)
+	}, nil
+}
+
+// expect notes which claims must be judged before the first look is complete.
+func (i *Intake) expect() {
+	var none key
+	i.mu.Lock()
+	for _, obj := range i.Caches.Claims.GetStore().List() {
+		if claim, ok := obj.(*v1.PersistentVolumeClaim); ok && i.mine(claim) {
+			k := keyOf(claim)
+			i.unseen[k] = struct{}{}
+			i.queue.Add(k)
+		}
+	}
+	i.mu.Unlock()
+	i.seen(none) // there may be none
+}
+
+func (i *Intake) claimChanged(obj any) {
+	claim, ok := obj.(*v1.PersistentVolumeClaim)
+	if !ok {
+		return
+	}
+	if i.mine(claim) {
+		i.queue.Add(keyOf(claim))
+	}
+	i.wake(waitlist.Object{Kind: "PersistentVolumeClaim", Namespace: claim.Namespace, Name: claim.Name})
+}
+
+func (i *Intake) volumeChanged(obj any) {
+	if pv, ok := obj.(*v1.PersistentVolume); ok {
+		i.wake(waitlist.Object{Kind: "PersistentVolume", Name: pv.Name})
+	}
+}
+
+func (i *Intake) classChanged(obj any) {
+	if class, ok := obj.(*storagev1.StorageClass); ok {
+		i.wake(waitlist.Object{Kind: "StorageClass", Name: class.Name})
+	}
+}
+
+func (i *Intake) wake(object waitlist.Object) {
+	for _, k := range i.waiting.WaitingFor(object) {
+		i.queue.Add(k)
+		// On record already: the engine is in a back-off that need not be waited for.
+		if claim := i.Caches.Claim(k.namespace, k.name); claim != nil && i.recorded(claim) && !i.Ledger.Busy(k.uid) {
+			i.Wake(claim)
+		}
+	}
+}
+
+// mine: the claim was given to our driver, or carries our record, whatever it
+// says now.
+func (i *Intake) mine(claim *v1.PersistentVolumeClaim) bool {
+	return i.recorded(claim) || i.given(claim)
+}
+
+// given: the PV controller gave the claim to our driver.
+func (i *Intake) given(claim *v1.PersistentVolumeClaim) bool {
+	provisioner, found := claim.Annotations[wellknown.StorageProvisioner]
+	if !found {
+		provisioner = claim.Annotations[wellknown.BetaStorageProvisioner]
+	}
+	return provisioner == i.Driver
+}
+
+func (i *Intake) recorded(claim *v1.PersistentVolumeClaim) bool {
+	return record.On(i.Keys, claim)
+}
+
+func keyOf(claim *v1.PersistentVolumeClaim) key {
+	return key{claim.Namespace, claim.Name, claim.UID}
+}

@@ -1,0 +1,187 @@
+package intake
+
+import (
+	"context"
+	"fmt"
+
+	v1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/klog/v2"
+
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/ledger"
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/record"
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/source"
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/verdict"
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/volume"
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/waitlist"
+)
+
+// follow accompanies a claim on record to its end (design, "Life of a claim").
+func (i *Intake) follow(ctx context.Context, k key, claim *v1.PersistentVolumeClaim) error {
+	if i.wasErased(k) {
+		return nil // the cache has not heard of it yet
+	}
+	name := i.Planner.VolumeName(claim)
+	i.waiting.Drop(k)
+	i.waiting.Add(k, waitlist.Object{Kind: "PersistentVolume", Name: name})
+	i.Protector.Unhold(k.uid) // the record itself protects the source now
+	saved := volume.Owns(i.Caches.PV(name), claim, i.Driver)
+	state, known := i.Ledger.State(k.uid)
+	saved = saved || known && state == ledger.Saved
+	switch {
+	case saved:
+		return i.followSaved(ctx, k, claim, name)
+	case claim.DeletionTimestamp != nil, claim.Spec.VolumeName != "":
+		return i.abandon(ctx, k, claim)
+	}
+	return i.followSource(ctx, k, claim)
+}
+
+// followSaved: nothing can leak any more. The record goes as soon as the PV
+// controller has written to the claim for the last time, or at once if the
+// claim is deleted.
+func (i *Intake) followSaved(ctx context.Context, k key, claim *v1.PersistentVolumeClaim, name string) error {
+	bound := claim.Spec.VolumeName != "" && claim.Status.Phase == v1.ClaimBound
+	if bound || claim.DeletionTimestamp != nil {
+		return i.release(ctx, k, claim)
+	}
+	pv := i.Caches.PV(name)
+	if pv == nil {
+		i.queue.AddAfter(k, savedPatience) // and its arrival wakes us
+		return nil
+	}
+	if left := savedPatience - i.Clock.Since(pv.CreationTimestamp.Time); left > 0 {
+		i.queue.AddAfter(k, left)
+		return nil
+	}
+	return i.release(ctx, k, claim)
+}
+
+// abandon: nobody wants a volume of ours for this claim any more, because it is
+// deleted or bound to another PV.
+func (i *Intake) abandon(ctx context.Context, k key, claim *v1.PersistentVolumeClaim) error {
+	if state, known := i.Ledger.State(k.uid); known && (state == ledger.Idle || state == ledger.Clean || state == ledger.Closed) {
+		return i.release(ctx, k, claim)
+	}
+	i.dirty.Add(k)
+	return nil
+}
+
+// followSource keeps the source protected while the engine works; unless the
+// source goes before anything exists: then the record is taken back and the
+// source let go (rule 4).
+func (i *Intake) followSource(ctx context.Context, k key, claim *v1.PersistentVolumeClaim) error {
+	ref := source.Of(claim)
+	if ref.Kind == source.Claim {
+		i.waiting.Add(k, waitlist.Object{Kind: "PersistentVolumeClaim", Namespace: ref.Namespace, Name: ref.Name})
+		src := i.Caches.Claim(ref.Namespace, ref.Name)
+		state, known := i.Ledger.State(k.uid)
+		if src != nil && src.DeletionTimestamp != nil && known && state == ledger.Clean {
+			return i.release(ctx, k, claim)
+		}
+		i.Protector.Reconsider(ref.Namespace, ref.Name)
+	}
+	return nil
+}
+
+// clean is the cleaner's work: it has undone what may exist for a claim that
+// nobody wants, and releases it.
+func (i *Intake) clean(ctx context.Context, k key) error {
+	claim := i.Caches.Claim(k.namespace, k.name)
+	gone := claim == nil || claim.UID != k.uid
+	if gone {
+		claim = &v1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Namespace: k.namespace, Name: k.name, UID: k.uid}}
+	} else if claim.DeletionTimestamp == nil && claim.Spec.VolumeName == "" {
+		return nil // wanted after all: a stale key
+	}
+	turn, free := i.Ledger.Take(k.uid)
+	if !free {
+		return nil // whoever has the turn wakes us
+	}
+	i.tell(claim, gone, verdict.Ignored(verdict.CleaningUp,
+		"the claim is no longer wanted while its volume may exist; volume %q is being looked for and deleted", i.Planner.VolumeName(claim)))
+	kept, err := i.Planner.Undo(ctx, turn, claim)
+	turn.Done()
+	switch {
+	case err != nil:
+		i.tell(claim, gone, verdict.Refused(verdict.CleanUpBlocked,
+			"volume %q cannot be cleaned up now (tried again by itself): %v", i.Planner.VolumeName(claim), err))
+		return fmt.Errorf("cleaning up: %w", err)
+	case kept != "":
+		i.tell(claim, gone, verdict.Refused(verdict.VolumeKept, "the volume was not deleted because %s", kept))
+		klog.FromContext(ctx).Info("Volume kept", "because", kept)
+	}
+	if gone {
+		i.close(k)
+		i.Ledger.Forget(k.uid)
+		return nil
+	}
+	return i.release(ctx, k, claim)
+}
+
+func (i *Intake) tell(claim *v1.PersistentVolumeClaim, gone bool, v verdict.Verdict) {
+	if !gone {
+		i.Recorder.Say(claim, v)
+	}
+}
+
+// close forbids further calls; false while somebody is at it, who then wakes us.
+func (i *Intake) close(k key) bool {
+	turn, free := i.Ledger.Take(k.uid)
+	if !free {
+		return false
+	}
+	turn.Close()
+	turn.Done()
+	return true
+}
+
+// release closes the claim in the ledger, takes the record off, and lets its
+// source go.
+func (i *Intake) release(ctx context.Context, k key, claim *v1.PersistentVolumeClaim) error {
+	if !i.close(k) {
+		return nil
+	}
+	if err := i.erase(ctx, claim); err != nil {
+		return err
+	}
+	klog.FromContext(ctx).V(2).Info("Claim released")
+	i.noteErased(k)
+	i.waiting.Drop(k)
+	if ref := source.Of(claim); ref.Kind == source.Claim {
+		i.Protector.Reconsider(ref.Namespace, ref.Name)
+	}
+	return nil
+}
+
+// erase takes the record off the live claim, whatever else changed on it.
+func (i *Intake) erase(ctx context.Context, claim *v1.PersistentVolumeClaim) error {
+	claims := i.Client.CoreV1().PersistentVolumeClaims(claim.Namespace)
+	live := claim
+	for {
+		patch, err := record.Erase(i.Keys, live)
+		if err != nil {
+			return err
+		}
+		_, err = claims.Patch(ctx, claim.Name, types.MergePatchType, patch, metav1.PatchOptions{})
+		if !apierrors.IsConflict(err) {
+			return ignoreNotFound(err, claim)
+		}
+		live, err = claims.Get(ctx, claim.Name, metav1.GetOptions{})
+		switch {
+		case err != nil:
+			return ignoreNotFound(err, claim)
+		case live.UID != claim.UID || !i.recorded(live):
+			return nil
+		}
+	}
+}
+
+func ignoreNotFound(err error, claim *v1.PersistentVolumeClaim) error {
+	if err == nil || apierrors.IsNotFound(err) {
+		return nil
+	}
+	return fmt.Errorf("taking the record off claim %s/%s: %w", claim.Namespace, claim.Name, err)
+}

@@ -1,0 +1,230 @@
+package intake
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/util/workqueue"
+	"k8s.io/klog/v2"
+	"k8s.io/utils/clock"
+
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/informers"
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/ledger"
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/observe"
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/verdict"
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/waitlist"
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/wellknown"
+)
+
+// Planner judges claims and undoes what was begun for them.
+type Planner interface {
+	// Judge says whether the claim may be provisioned now, and from which source
+	// under which pins if so. before is called with each object before it is read.
+	Judge(claim *v1.PersistentVolumeClaim, before func(waitlist.Object)) (Admission, verdict.Verdict)
+	// VolumeName is the name of the claim's volume and PV.
+	VolumeName(claim *v1.PersistentVolumeClaim) string
+	// Undo leaves nothing behind in the driver; see provision.Provisioner.Undo.
+	Undo(ctx context.Context, turn *ledger.Turn, claim *v1.PersistentVolumeClaim) (kept string, err error)
+}
+
+// Admission is what Judge found for a claim that may be provisioned.
+type Admission struct {
+	// Source claim to be protected; nil for a blank volume.
+	Source *v1.PersistentVolumeClaim
+	// VolumeName and RequiredBytes go into the record.
+	VolumeName    string
+	RequiredBytes int64
+}
+
+// Protector keeps sources alive.
+type Protector interface {
+	Hold(ctx context.Context, claim types.UID, source *v1.PersistentVolumeClaim) error
+	Unhold(claim types.UID)
+	Reconsider(namespace, name string)
+}
+
+// Config is what an Intake is made of; every field is needed.
+type Config struct {
+	Client    kubernetes.Interface
+	Caches    *informers.Set
+	Driver    string
+	Keys      wellknown.Record
+	Ledger    *ledger.Ledger
+	Recorder  *observe.Recorder
+	Planner   Planner
+	Protector Protector
+	// Wake makes the engine look at a claim on record now.
+	Wake func(*v1.PersistentVolumeClaim)
+	// Workers is how many claims are judged at once.
+	Workers int
+	// Timeout of one driver call: the shortest pause between two attempts to
+	// clean up, see ledger.New.
+	Timeout time.Duration
+	// RetryStart and RetryMax bound the back-off after errors.
+	RetryStart, RetryMax time.Duration
+	Clock                clock.PassiveClock
+}
+
+// cleaners is how many claims are cleaned up at once: each may hold a driver
+// call for a whole timeout, and they must not keep new claims waiting.
+const cleaners = 10
+
+// savedPatience is how long a claim whose PV is saved may take to be bound
+// before its record is taken off all the same: from the moment that the PV is
+// saved nothing can leak, and waiting only keeps us from writing to the claim
+// while the PV controller does.
+const savedPatience = time.Minute
+
+// key names one claim for good: a claim made again under the same name is
+// another one.
+type key struct {
+	namespace, name string
+	uid             types.UID
+}
+
+// Intake is the controller. See Run.
+type Intake struct {
+	Config
+	queue   workqueue.TypedRateLimitingInterface[key]
+	dirty   workqueue.TypedRateLimitingInterface[key]
+	waiting *waitlist.List[key]
+
+	mu      sync.Mutex
+	unseen  map[key]struct{} // claims of the first list that are not judged yet
+	judged  chan struct{}
+	settled bool
+	erased  map[types.UID]struct{} // records taken off, not yet seen by the cache
+}
+
+// New returns an Intake that does nothing before Run.
+func New(c Config) *Intake {
+	queue := func(name string, start time.Duration) workqueue.TypedRateLimitingInterface[key] {
+		return workqueue.NewTypedRateLimitingQueueWithConfig(
+			workqueue.NewTypedItemExponentialFailureRateLimiter[key](start, max(start, c.RetryMax)),
+			workqueue.TypedRateLimitingQueueConfig[key]{Name: name})
+	}
+	return &Intake{
+		Config:  c,
+		queue:   queue("intake", c.RetryStart),
+		dirty:   queue("cleaner", max(c.RetryStart, c.Timeout+c.Timeout/10)),
+		waiting: waitlist.New[key](),
+		unseen:  map[key]struct{}{},
+		judged:  make(chan struct{}),
+		erased:  map[types.UID]struct{}{},
+	}
+}
+
+// Judged is closed when every claim of the first list has been judged once.
+func (i *Intake) Judged() <-chan struct{} { return i.judged }
+
+// Waiting returns how many claims wait for another object.
+func (i *Intake) Waiting() int { return i.waiting.Len() }
+
+// Enqueue makes intake look at a claim again.
+func (i *Intake) Enqueue(namespace, name string, uid types.UID) {
+	i.queue.Add(key{namespace, name, uid})
+}
+
+// Run works until ctx ends, and returns when all workers have. The caches are
+// filled before it is called.
+func (i *Intake) Run(ctx context.Context) error {
+	unregister, err := i.register()
+	if err != nil {
+		return err
+	}
+	var workers sync.WaitGroup
+	for range i.Workers {
+		workers.Go(func() { drain(ctx, i.queue, i.reconcile) })
+	}
+	for range cleaners {
+		workers.Go(func() { drain(ctx, i.dirty, i.clean) })
+	}
+	<-ctx.Done()
+	i.queue.ShutDown()
+	i.dirty.ShutDown()
+	workers.Wait()
+	return unregister()
+}
+
+// drain works a queue off until it is shut down. An error makes the key come
+// back after the back-off.
+func drain(ctx context.Context, queue workqueue.TypedRateLimitingInterface[key], work func(context.Context, key) error) {
+	for {
+		k, shutdown := queue.Get()
+		if shutdown || ctx.Err() != nil {
+			return
+		}
+		logger := klog.FromContext(ctx).WithValues("claim", klog.KRef(k.namespace, k.name))
+		if err := work(klog.NewContext(ctx, logger), k); err != nil {
+			if ctx.Err() == nil {
+				logger.Info("Claim is tried again", "err", err)
+			}
+			queue.AddRateLimited(k)
+		} else {
+			queue.Forget(k)
+		}
+		queue.Done(k)
+	}
+}
+
+// reconcile brings one claim a step further.
+func (i *Intake) reconcile(ctx context.Context, k key) error {
+	defer i.seen(k)
+	claim := i.Caches.Claim(k.namespace, k.name)
+	if claim == nil || claim.UID != k.uid {
+		i.vanished(k)
+		return nil
+	}
+	if i.recorded(claim) {
+		return i.follow(ctx, k, claim)
+	}
+	return i.consider(ctx, k, claim)
+}
+
+// vanished: the claim is gone from the API. If somebody stripped its record
+// while a volume may exist, what this process remembers is cleaned up.
+func (i *Intake) vanished(k key) {
+	i.waiting.Drop(k)
+	i.Protector.Unhold(k.uid)
+	i.Recorder.Forget(k.uid)
+	i.forgetErased(k)
+	if state, known := i.Ledger.State(k.uid); known && state == ledger.Unknown {
+		i.dirty.Add(k)
+		return
+	}
+	i.Ledger.Forget(k.uid)
+}
+
+// seen ticks a claim off the first list.
+func (i *Intake) seen(k key) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	delete(i.unseen, k)
+	if len(i.unseen) == 0 && !i.settled {
+		i.settled = true
+		close(i.judged)
+	}
+}
+
+func (i *Intake) noteErased(k key) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.erased[k.uid] = struct{}{}
+}
+
+func (i *Intake) forgetErased(k key) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	delete(i.erased, k.uid)
+}
+
+func (i *Intake) wasErased(k key) bool {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	_, erased := i.erased[k.uid]
+	return erased
+}

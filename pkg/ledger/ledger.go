@@ -1,0 +1,240 @@
+package ledger
+
+import (
+	"sync"
+	"time"
+
+	"github.com/container-storage-interface/spec/lib/go/csi"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/clock"
+)
+
+// State says what this process knows of a claim's volume.
+type State int
+
+const (
+	// Unknown: a volume may exist. It is what a claim starts with whose record
+	// this process did not write.
+	Unknown State = iota
+	// Idle: recorded by this process, the driver has not been called.
+	Idle
+	// Clean: the driver has been called, and nothing exists.
+	Clean
+	// Saved: the volume exists and its PV is in the API.
+	Saved
+	// Closed: released. No call may be made for this claim any more.
+	Closed
+)
+
+// String returns the state's name for logs.
+func (s State) String() string {
+	return [...]string{"unknown", "idle", "clean", "saved", "closed"}[s]
+}
+
+// Answer is how one CreateVolume ended.
+type Answer int
+
+const (
+	// Lost: nobody knows what the driver did or will still do.
+	Lost Answer = iota
+	// Created: the driver has the volume.
+	Created
+	// Absent: the driver says that nothing exists.
+	Absent
+	// Unproven: the driver refused in a way that does not say whether something
+	// exists.
+	Unproven
+)
+
+// keepClosed is how long a released claim is remembered, so that a stale copy
+// of it is still recognised: far longer than a watch can lag behind.
+const keepClosed = time.Hour
+
+// Ledger is the set of all entries. See New.
+type Ledger struct {
+	// apart is how far apart two final answers must lie to prove absence after
+	// a call of unknown outcome: one driver timeout, so that a call which was
+	// still running at the first answer has ended at the second.
+	apart time.Duration
+	clock clock.PassiveClock
+
+	mu      sync.Mutex
+	entries map[types.UID]*entry
+	closed  []tombstone
+}
+
+type entry struct {
+	taken bool
+	state State
+	// foreign: the record was written by another process, and the live claim
+	// has not been read since.
+	foreign bool
+	// firstAbsent is when the driver first said "nothing exists" after a call
+	// of unknown outcome; zero if it has not.
+	firstAbsent time.Time
+	request     *csi.CreateVolumeRequest
+}
+
+type tombstone struct {
+	uid  types.UID
+	when time.Time
+}
+
+// New returns an empty ledger. timeout is the deadline of one driver call.
+func New(timeout time.Duration, clock clock.PassiveClock) *Ledger {
+	return &Ledger{apart: timeout, clock: clock, entries: map[types.UID]*entry{}}
+}
+
+// Take gives the caller the claim's turn until Turn.Done; false while somebody
+// else has it.
+func (l *Ledger) Take(claim types.UID) (*Turn, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	e := l.entries[claim]
+	if e == nil {
+		e = &entry{state: Unknown, foreign: true}
+		l.entries[claim] = e
+	}
+	if e.taken {
+		return nil, false
+	}
+	e.taken = true
+	return &Turn{ledger: l, claim: claim, entry: e}, true
+}
+
+// State returns what is known of the claim, and whether anything is. It does
+// not wait for a turn: the answer may be old when it arrives.
+func (l *Ledger) State(claim types.UID) (State, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	e := l.entries[claim]
+	if e == nil {
+		return Unknown, false
+	}
+	return e.state, true
+}
+
+// Busy says whether somebody has the claim's turn.
+func (l *Ledger) Busy(claim types.UID) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	e := l.entries[claim]
+	return e != nil && e.taken
+}
+
+// Forget drops what is known of a claim that is gone from the API, unless a
+// volume may still exist or somebody has its turn. A released claim is
+// remembered for an hour longer.
+func (l *Ledger) Forget(claim types.UID) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	e := l.entries[claim]
+	switch {
+	case e == nil || e.taken:
+	case e.state == Unknown && e.request != nil:
+	case e.state == Closed:
+		l.closed = append(l.closed, tombstone{claim, l.clock.Now()})
+	default:
+		delete(l.entries, claim)
+	}
+	l.prune()
+}
+
+// prune drops released claims that were forgotten long ago. The list is in the
+// order of time.
+func (l *Ledger) prune() {
+	for len(l.closed) > 0 && l.clock.Since(l.closed[0].when) > keepClosed {
+		if e := l.entries[l.closed[0].uid]; e != nil && e.state == Closed && !e.taken {
+			delete(l.entries, l.closed[0].uid)
+		}
+		l.closed = l.closed[1:]
+	}
+}
+
+// Turn is the right to act on one claim's volume. It is not for use by several
+// goroutines.
+type Turn struct {
+	ledger *Ledger
+	claim  types.UID
+	entry  *entry
+}
+
+// Done gives the turn back.
+func (t *Turn) Done() { t.with(func(e *entry) { e.taken = false }) }
+
+// State returns what is known.
+func (t *Turn) State() State {
+	var s State
+	t.with(func(e *entry) { s = e.state })
+	return s
+}
+
+// Foreign says that the record was written by another process and that the
+// live claim has not been read since; see Confirm.
+func (t *Turn) Foreign() bool {
+	var f bool
+	t.with(func(e *entry) { f = e.foreign })
+	return f
+}
+
+// Confirm notes that the live claim was read and carries the record.
+func (t *Turn) Confirm() { t.with(func(e *entry) { e.foreign = false }) }
+
+// Request returns the last request sent for this claim, nil if this process
+// sent none.
+func (t *Turn) Request() *csi.CreateVolumeRequest {
+	var r *csi.CreateVolumeRequest
+	t.with(func(e *entry) { r = e.request })
+	return r
+}
+
+// Recording notes that this process is about to write the record on a claim
+// that carried none: whatever was known before is over.
+func (t *Turn) Recording() { t.with(func(e *entry) { *e = entry{taken: true, state: Idle} }) }
+
+// Close forbids all further calls for the claim. It comes before the record is
+// taken off.
+func (t *Turn) Close() { t.with(func(e *entry) { e.state, e.request = Closed, nil }) }
+
+// Calling notes that the driver is about to be called with the request. From
+// here on a volume may exist; what was known before is returned, for Answered.
+func (t *Turn) Calling(request *csi.CreateVolumeRequest) State {
+	var before State
+	t.with(func(e *entry) { before, e.state, e.request = e.state, Unknown, request })
+	return before
+}
+
+// Answered notes how the call ended that Calling announced, and returns what
+// is known now. before is what Calling returned.
+func (t *Turn) Answered(before State, answer Answer) State {
+	now := t.ledger.clock.Now()
+	var s State
+	t.with(func(e *entry) {
+		switch {
+		case answer != Absent:
+			e.firstAbsent = time.Time{}
+		case before != Unknown:
+			e.state = Clean
+		case e.firstAbsent.IsZero():
+			e.firstAbsent = now
+		case now.Sub(e.firstAbsent) >= t.ledger.apart:
+			e.state, e.firstAbsent = Clean, time.Time{}
+		}
+		s = e.state
+	})
+	return s
+}
+
+// Removed notes that the volume was deleted: nothing exists.
+func (t *Turn) Removed() {
+	t.with(func(e *entry) { e.state, e.firstAbsent = Clean, time.Time{} })
+}
+
+// Saved notes that the volume's PV is in the API.
+func (t *Turn) Saved() { t.with(func(e *entry) { e.state, e.request = Saved, nil }) }
+
+func (t *Turn) with(f func(*entry)) {
+	t.ledger.mu.Lock()
+	defer t.ledger.mu.Unlock()
+	f(t.entry)
+}

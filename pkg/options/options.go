@@ -1,0 +1,148 @@
+package options
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/pflag"
+	logsapi "k8s.io/component-base/logs/api/v1"
+)
+
+// Options is everything that can be set from outside, validated.
+type Options struct {
+	// Kubeconfig and Master say how to reach the API server; both empty means
+	// from inside a pod.
+	Kubeconfig, Master string
+	// CSIAddress is the driver's socket.
+	CSIAddress string
+	// HTTPEndpoint is where metrics and health are served; empty for nowhere.
+	HTTPEndpoint string
+	// MetricsPath is the path of the metrics there.
+	MetricsPath string
+	// Pprof serves /debug/pprof there.
+	Pprof bool
+
+	// VolumeNamePrefix and VolumeNameUUIDLength make the names of new volumes.
+	VolumeNamePrefix     string
+	VolumeNameUUIDLength int
+	// RetryIntervalStart and -Max bound the back-off after errors.
+	RetryIntervalStart, RetryIntervalMax time.Duration
+	// WorkerThreads is how many volumes are made at once, and how many deleted.
+	WorkerThreads int
+	// Timeout is the deadline of each driver call.
+	Timeout time.Duration
+	// DefaultFSType is used when a class names no file system.
+	DefaultFSType string
+	// ExtraCreateMetadata passes the names of claim and PV to the driver.
+	ExtraCreateMetadata bool
+	// ControllerPublishReadOnly marks PVs of read-only claims read-only.
+	ControllerPublishReadOnly bool
+
+	// KubeAPIQPS limits requests to the API server; 0 means no limit of ours.
+	KubeAPIQPS float64
+	// KubeAPIBurst goes with it.
+	KubeAPIBurst int
+
+	// LeaderElection and what belongs to it.
+	LeaderElection LeaderElection
+	// Topology: the feature gate of that name.
+	Topology bool
+	// Version asks for the version to be printed.
+	Version bool
+	// Logging is how to log.
+	Logging *logsapi.LoggingConfiguration
+}
+
+// LeaderElection holds the settings of the lease.
+type LeaderElection struct {
+	Enabled   bool
+	Namespace string
+	// A leader holds the lease for LeaseDuration, tries to renew it for
+	// RenewDeadline, and asks every RetryPeriod.
+	LeaseDuration, RenewDeadline, RetryPeriod time.Duration
+	// Labels put on the lease.
+	Labels map[string]string
+}
+
+// Environment is how this package looks at the environment; os.LookupEnv but in
+// tests.
+type Environment func(key string) (string, bool)
+
+// Parse reads the arguments (without the program's name) and the environment.
+// pflag.ErrHelp means that the help was asked for, and has been printed.
+func Parse(args []string, env Environment) (*Options, error) {
+	o := &Options{}
+	flags := o.Flags()
+	if err := flags.Parse(args); err != nil {
+		return nil, err
+	}
+	if rest := flags.Args(); len(rest) > 0 {
+		return nil, fmt.Errorf("unexpected argument %q; all settings are flags that begin with --", rest[0])
+	}
+	if o.Version {
+		return o, nil
+	}
+	if path, found := env("KUBECONFIG"); found && path != "" {
+		o.Kubeconfig = path
+	}
+	if o.LeaderElection.Namespace == "" {
+		o.LeaderElection.Namespace = podNamespace(env)
+	}
+	return o, o.validate(flags)
+}
+
+// podNamespace: POD_NAMESPACE, else the service account's, else "default".
+func podNamespace(env Environment) string {
+	if ns, found := env("POD_NAMESPACE"); found && ns != "" {
+		return ns
+	}
+	data, err := os.ReadFile("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+	if ns := strings.TrimSpace(string(data)); err == nil && ns != "" {
+		return ns
+	}
+	return "default"
+}
+
+// validate refuses what contradicts itself or cannot work.
+func (o *Options) validate(flags *pflag.FlagSet) error {
+	if err := o.applyGates(flags); err != nil {
+		return err
+	}
+	if err := refuseDeferred(flags); err != nil {
+		return err
+	}
+	checks := []struct {
+		bad     bool
+		message string
+	}{
+		{o.CSIAddress == "", "--csi-address is empty; give the path of the driver's socket"},
+		{o.VolumeNamePrefix == "", "--volume-name-prefix is empty; give the beginning of volume names, such as pvc"},
+		{o.VolumeNameUUIDLength < -1 || o.VolumeNameUUIDLength == 0 || o.VolumeNameUUIDLength > 32, fmt.Sprintf("--volume-name-uuid-length=%d is out of range; give 1 to 32, or -1 for the whole uid", o.VolumeNameUUIDLength)},
+		{o.WorkerThreads < 1, "--worker-threads must be at least 1"},
+		{o.Timeout <= 0, "--timeout must be positive"},
+		{o.RetryIntervalStart <= 0 || o.RetryIntervalMax < o.RetryIntervalStart, "--retry-interval-start must be positive and not above --retry-interval-max"},
+		{o.KubeAPIQPS < 0 || o.KubeAPIBurst < 0, "--kube-api-qps and --kube-api-burst must not be negative"},
+		{!strings.HasPrefix(o.MetricsPath, "/"), fmt.Sprintf("--metrics-path=%q must begin with /", o.MetricsPath)},
+	}
+	for _, c := range checks {
+		if c.bad {
+			return fmt.Errorf("%s", c.message)
+		}
+	}
+	return o.LeaderElection.validate()
+}
+
+// validate: the lease must outlive its renewal, and the renewal a retry with
+// jitter (client-go, leaderelection).
+func (l LeaderElection) validate() error {
+	if !l.Enabled {
+		return nil
+	}
+	if l.RetryPeriod <= 0 || l.LeaseDuration <= l.RenewDeadline || l.RenewDeadline.Seconds() <= 1.2*l.RetryPeriod.Seconds() {
+		return fmt.Errorf("leader election needs --leader-election-lease-duration (%s) > --leader-election-renew-deadline (%s) > 1.2 x --leader-election-retry-period (%s)",
+			l.LeaseDuration, l.RenewDeadline, l.RetryPeriod)
+	}
+	return nil
+}

@@ -1,0 +1,175 @@
+package protection
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	v1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/resourceversion"
+	"k8s.io/klog/v2"
+
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/record"
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/wellknown"
+)
+
+// Hold protects the source for the claim, and keeps it protected until Unhold:
+// longer than the record takes to show up in the caches, so that a removal
+// cannot slip in between. An error means that the source is not protected; the
+// hold is then off.
+func (c *Controller) Hold(ctx context.Context, claim types.UID, source *v1.PersistentVolumeClaim) error {
+	c.count(claim, source.UID)
+	if err := c.protect(ctx, source); err != nil {
+		c.Unhold(claim)
+		return err
+	}
+	return nil
+}
+
+// Unhold ends the claim's hold, if it has one.
+func (c *Controller) Unhold(claim types.UID) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	source, held := c.heldBy[claim]
+	if !held {
+		return
+	}
+	delete(c.heldBy, claim)
+	delete(c.holds[source], claim)
+	if len(c.holds[source]) == 0 {
+		delete(c.holds, source)
+	}
+}
+
+func (c *Controller) count(claim, source types.UID) {
+	c.Unhold(claim) // it may have held another source before
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.heldBy[claim] = source
+	if c.holds[source] == nil {
+		c.holds[source] = map[types.UID]struct{}{}
+	}
+	c.holds[source][claim] = struct{}{}
+}
+
+func (c *Controller) held(source types.UID) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.holds[source]) > 0
+}
+
+// protect puts the finalizer on the source unless it is there.
+func (c *Controller) protect(ctx context.Context, source *v1.PersistentVolumeClaim) error {
+	c.locks.LockKey(string(source.UID))
+	defer c.unlock(source.UID)
+	if c.present(source) {
+		return nil
+	}
+	return c.write(ctx, source, true)
+}
+
+// release takes the finalizer off the source if nobody needs it; the look is
+// taken under the lock, so that no Hold comes between look and write.
+func (c *Controller) release(ctx context.Context, source *v1.PersistentVolumeClaim) error {
+	c.locks.LockKey(string(source.UID))
+	defer c.unlock(source.UID)
+	if c.needed(source) || !c.present(source) {
+		return nil
+	}
+	return c.write(ctx, source, false)
+}
+
+func (c *Controller) unlock(source types.UID) {
+	if err := c.locks.UnlockKey(string(source)); err != nil {
+		panic(err) // the lock is held: see the callers
+	}
+}
+
+// write makes the finalizer present or absent on the live source, starting from
+// what the cache has. The caller holds the source's lock.
+func (c *Controller) write(ctx context.Context, source *v1.PersistentVolumeClaim, present bool) error {
+	claims := c.client.CoreV1().PersistentVolumeClaims(source.Namespace)
+	live := source
+	for {
+		finalizers := record.Without(live.Finalizers, wellknown.CloningProtection)
+		if present {
+			finalizers = append(finalizers, wellknown.CloningProtection)
+		}
+		patch, err := record.Finalizers(live, finalizers)
+		if err != nil {
+			return err
+		}
+		written, err := claims.Patch(ctx, source.Name, types.MergePatchType, patch, metav1.PatchOptions{})
+		if err == nil {
+			c.wrote(written, present)
+			klog.FromContext(ctx).V(2).Info("Source protection changed", "source", klog.KObj(source), "protected", present)
+			return nil
+		}
+		if !apierrors.IsConflict(err) {
+			return ignoreGone(err, source, present)
+		}
+		if live, err = claims.Get(ctx, source.Name, metav1.GetOptions{}); err != nil {
+			return ignoreGone(err, source, present)
+		}
+		switch {
+		case live.UID != source.UID:
+			return ignoreGone(apierrors.NewNotFound(v1.Resource("persistentvolumeclaims"), source.Name), source, present)
+		case slices.Contains(live.Finalizers, wellknown.CloningProtection) == present:
+			c.wrote(live, present)
+			return nil
+		}
+	}
+}
+
+// ignoreGone: a source that is gone needs no protection taken off.
+func ignoreGone(err error, source *v1.PersistentVolumeClaim, present bool) error {
+	if apierrors.IsNotFound(err) && !present {
+		return nil
+	}
+	what := "taking the cloning protection off"
+	if present {
+		what = "putting the cloning protection on"
+	}
+	return fmt.Errorf("%s source PVC %q: %w", what, source.Name, err)
+}
+
+// present says whether the source carries the finalizer: what we wrote last,
+// until the cache has caught up with it; then what the cache says.
+func (c *Controller) present(source *v1.PersistentVolumeClaim) bool {
+	c.mu.Lock()
+	w, ahead := c.written[source.UID]
+	c.mu.Unlock()
+	if ahead {
+		return w.present
+	}
+	cached := c.caches.Claim(source.Namespace, source.Name)
+	return cached != nil && cached.UID == source.UID &&
+		slices.Contains(cached.Finalizers, wellknown.CloningProtection)
+}
+
+func (c *Controller) wrote(live *v1.PersistentVolumeClaim, present bool) {
+	c.mu.Lock()
+	c.written[live.UID] = write{present: present, version: live.ResourceVersion}
+	c.mu.Unlock()
+	// The watch may have been faster than the reply.
+	if cached := c.caches.Claim(live.Namespace, live.Name); cached != nil {
+		c.caughtUp(cached)
+	}
+}
+
+// caughtUp forgets our last write to the claim if the cache now has it.
+func (c *Controller) caughtUp(cached *v1.PersistentVolumeClaim) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	w, ahead := c.written[cached.UID]
+	if !ahead {
+		return
+	}
+	order, err := resourceversion.CompareResourceVersion(cached.ResourceVersion, w.version)
+	if err != nil || order >= 0 {
+		delete(c.written, cached.UID)
+	}
+}

@@ -1,0 +1,151 @@
+package provision
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/container-storage-interface/spec/lib/go/csi"
+	v1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/klog/v2"
+
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/csidriver"
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/ledger"
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/record"
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/verdict"
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/volume"
+)
+
+// attempt makes the volume and saves its PV. ignored is not empty when there
+// was nothing to do, and says why.
+func (p *Provisioner) attempt(ctx context.Context, turn *ledger.Turn, claim *v1.PersistentVolumeClaim) (pv *v1.PersistentVolume, ignored string, err error) {
+	claim, ignored, err = p.wanted(ctx, turn, claim)
+	if ignored != "" || err != nil {
+		return nil, ignored, err
+	}
+	plan, v := p.Plan(claim, true, nil)
+	switch {
+	case v.Kind == verdict.Ignore:
+		return nil, "not ours to provision", nil
+	case !v.Ready():
+		return nil, "", errors.New(v.Message)
+	}
+	// While the outcome of an earlier call is open, that very request is repeated.
+	req := plan.Request
+	if earlier := turn.Request(); earlier != nil && turn.State() == ledger.Unknown {
+		req = earlier
+	}
+	resp, err := p.call(ctx, turn, req)
+	if err != nil {
+		return nil, "", err
+	}
+	if err := volume.Check(req, resp); err != nil {
+		return nil, "", p.reject(ctx, turn, claim, req, resp, err)
+	}
+	if !p.stillWanted(claim) {
+		klog.FromContext(ctx).V(2).Info("Claim was deleted while its volume was made", "volumeID", resp.GetVolume().GetVolumeId())
+		if kept, err := p.remove(ctx, claim, req.GetName(), resp.GetVolume().GetVolumeId()); err != nil || kept != "" {
+			return nil, "the claim was deleted; its volume is left to the cleaner", nil
+		}
+		turn.Removed()
+		return nil, "the claim was deleted", nil
+	}
+	pv = volume.Build(volume.Input{
+		Claim: claim, Class: plan.Class, Driver: p.Driver.Name, Identity: p.Identity,
+		Request: req, Response: resp, PublishReadOnly: p.PublishReadOnly,
+	})
+	if err := p.save(ctx, claim, pv); err != nil {
+		return nil, "", err
+	}
+	turn.Saved()
+	klog.FromContext(ctx).V(2).Info("Volume provisioned", "pv", klog.KObj(pv), "volumeID", resp.GetVolume().GetVolumeId())
+	return pv, "", nil
+}
+
+// wanted returns the claim to work on, or why there is nothing to do. A record
+// that this process did not write is confirmed by the live claim first: the
+// cache may be behind, and the work long done.
+func (p *Provisioner) wanted(ctx context.Context, turn *ledger.Turn, claim *v1.PersistentVolumeClaim) (*v1.PersistentVolumeClaim, string, error) {
+	switch turn.State() {
+	case ledger.Closed, ledger.Saved:
+		return nil, "the claim is " + turn.State().String(), nil
+	case ledger.Unknown:
+		if !turn.Foreign() {
+			break
+		}
+		live, err := p.confirm(ctx, turn, claim)
+		if err != nil {
+			return nil, "", err
+		}
+		if live == nil {
+			return nil, "the live claim is not on record", nil
+		}
+		claim = live
+	}
+	if claim.DeletionTimestamp != nil || claim.Spec.VolumeName != "" || !p.stillWanted(claim) {
+		return nil, "the claim is deleted or bound", nil
+	}
+	return claim, "", nil
+}
+
+// confirm reads the live claim. If it does not carry the record, whoever wrote
+// that is through: the claim is closed, and nil returned.
+func (p *Provisioner) confirm(ctx context.Context, turn *ledger.Turn, claim *v1.PersistentVolumeClaim) (*v1.PersistentVolumeClaim, error) {
+	live, err := p.Client.CoreV1().PersistentVolumeClaims(claim.Namespace).Get(ctx, claim.Name, metav1.GetOptions{})
+	switch {
+	case apierrors.IsNotFound(err):
+		turn.Close()
+		return nil, nil
+	case err != nil:
+		return nil, fmt.Errorf("reading the live claim before the first call to the driver: %w", err)
+	case live.UID != claim.UID || !record.On(p.Keys, live):
+		turn.Close()
+		return nil, nil
+	}
+	turn.Confirm()
+	return live, nil
+}
+
+// stillWanted looks into the cache, which may be behind: what slips through is
+// saved as a PV, and deleted with it.
+func (p *Provisioner) stillWanted(claim *v1.PersistentVolumeClaim) bool {
+	cached := p.Caches.Claim(claim.Namespace, claim.Name)
+	return cached != nil && cached.UID == claim.UID && cached.DeletionTimestamp == nil
+}
+
+// call makes one CreateVolume and notes in the ledger what it tells.
+func (p *Provisioner) call(ctx context.Context, turn *ledger.Turn, req *csi.CreateVolumeRequest) (*csi.CreateVolumeResponse, error) {
+	before := turn.Calling(req)
+	resp, err := p.Driver.CreateVolume(ctx, req)
+	state := turn.Answered(before, csidriver.Meaning(err))
+	if err != nil {
+		klog.FromContext(ctx).V(2).Info("CreateVolume failed", "volume", req.GetName(), "known", state, "err", err)
+		return nil, csidriver.Explain(p.Driver.Name, "CreateVolume", req.GetName(), err)
+	}
+	return resp, nil
+}
+
+// reject deletes a volume that is not what was asked for, and returns the error
+// for the user.
+func (p *Provisioner) reject(ctx context.Context, turn *ledger.Turn, claim *v1.PersistentVolumeClaim, req *csi.CreateVolumeRequest, resp *csi.CreateVolumeResponse, broken error) error {
+	if errors.Is(broken, volume.ErrNoVolume) {
+		return broken
+	}
+	handle := resp.GetVolume().GetVolumeId()
+	kept, err := p.remove(ctx, claim, req.GetName(), handle)
+	switch {
+	case err != nil:
+		return fmt.Errorf("%w; deleting it is tried again: %w", broken, err)
+	case kept != "":
+		return fmt.Errorf("%w; it was not deleted because %s", broken, kept)
+	}
+	turn.Removed()
+	klog.FromContext(ctx).Info("Volume deleted because the driver's reply broke the contract", "volumeID", handle)
+	return fmt.Errorf("%w; the volume was deleted, and it is tried again", broken)
+}
+
+// withoutStatus hides a gRPC status from the engine, which would take
+// InvalidArgument for the end of the matter.
+func withoutStatus(err error) error { return errors.New(err.Error()) }

@@ -1,0 +1,70 @@
+package provision
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/klog/v2"
+	"sigs.k8s.io/sig-storage-lib-external-provisioner/v13/controller"
+
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/csidriver"
+)
+
+// deletions remembers whose volume is deleted until the PV is gone, so that the
+// engine, which looks at the PV again after each of its own writes, does not
+// make the driver delete it twice.
+type deletions struct {
+	mu   sync.Mutex
+	done map[types.UID]struct{}
+}
+
+func (d *deletions) has(pv types.UID) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	_, found := d.done[pv]
+	return found
+}
+
+func (d *deletions) add(pv types.UID) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.done[pv] = struct{}{}
+}
+
+// Gone forgets a PV that is deleted for good.
+func (p *Provisioner) Gone(pv types.UID) {
+	p.deleted.mu.Lock()
+	defer p.deleted.mu.Unlock()
+	delete(p.deleted.done, pv)
+}
+
+// Delete deletes the volume of a released PV. It is called by the engine, which
+// has checked that the PV is ours, Released and to be deleted. The error's text
+// is the event that the user reads on the PV.
+func (p *Provisioner) Delete(ctx context.Context, pv *v1.PersistentVolume) error {
+	if p.deleted.has(pv.UID) {
+		return nil
+	}
+	if pv.Spec.CSI == nil {
+		return fmt.Errorf("PV %q is not a CSI volume; it cannot be deleted by driver %q", pv.Name, p.Driver.Name)
+	}
+	if pv.Spec.CSI.Driver != p.Driver.Name {
+		return &controller.IgnoredError{Reason: "the volume is of driver " + pv.Spec.CSI.Driver}
+	}
+	if ok, missing := p.Driver.CanProvision(); !ok {
+		return fmt.Errorf("driver %q cannot delete volumes (no %s capability); PV %q stays", p.Driver.Name, missing, pv.Name)
+	}
+	for _, attachment := range p.Caches.AttachmentsOf(pv.Name) {
+		return fmt.Errorf("the volume of PV %q is still attached to node %q (VolumeAttachment %q); it is deleted when that is gone", pv.Name, attachment.Spec.NodeName, attachment.Name)
+	}
+	handle := pv.Spec.CSI.VolumeHandle
+	if err := p.Driver.DeleteVolume(ctx, handle); err != nil {
+		return csidriver.Explain(p.Driver.Name, "DeleteVolume", handle, err)
+	}
+	p.deleted.add(pv.UID)
+	klog.FromContext(ctx).V(2).Info("Volume deleted", "pv", klog.KObj(pv), "volumeID", handle)
+	return nil
+}

@@ -1,0 +1,65 @@
+package provision
+
+import (
+	"context"
+
+	v1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+	corev1 "k8s.io/client-go/kubernetes/typed/core/v1"
+)
+
+// EngineClient is the client that the engine gets. It answers the engine's own
+// create of a PV without a call, because Provision has saved that PV already;
+// so the engine's events and metrics stay right. And it gives the engine's
+// events a constant source, where the engine makes up a random one.
+func EngineClient(client kubernetes.Interface, component string) kubernetes.Interface {
+	return engineClient{client, component}
+}
+
+type engineClient struct {
+	kubernetes.Interface
+	component string
+}
+
+func (c engineClient) CoreV1() corev1.CoreV1Interface {
+	return engineCore{c.Interface.CoreV1(), c.component}
+}
+
+type engineCore struct {
+	corev1.CoreV1Interface
+	component string
+}
+
+func (c engineCore) PersistentVolumes() corev1.PersistentVolumeInterface {
+	return savedVolumes{c.CoreV1Interface.PersistentVolumes()}
+}
+
+func (c engineCore) Events(namespace string) corev1.EventInterface {
+	return constantEvents{c.CoreV1Interface.Events(namespace), c.component}
+}
+
+type savedVolumes struct {
+	corev1.PersistentVolumeInterface
+}
+
+// Create is called by the engine for what Provision returned, and that is saved.
+func (savedVolumes) Create(_ context.Context, pv *v1.PersistentVolume, _ metav1.CreateOptions) (*v1.PersistentVolume, error) {
+	return pv, nil
+}
+
+type constantEvents struct {
+	corev1.EventInterface
+	component string
+}
+
+// CreateWithEventNamespace is what client-go's event sink calls.
+func (e constantEvents) CreateWithEventNamespace(event *v1.Event) (*v1.Event, error) {
+	return e.CreateWithEventNamespaceWithContext(context.Background(), event)
+}
+
+// CreateWithEventNamespaceWithContext is the same with a context.
+func (e constantEvents) CreateWithEventNamespaceWithContext(ctx context.Context, event *v1.Event) (*v1.Event, error) {
+	event.Source.Component, event.ReportingController = e.component, e.component
+	return e.EventInterface.CreateWithEventNamespaceWithContext(ctx, event)
+}

@@ -1,0 +1,110 @@
+package provision
+
+import (
+	"context"
+	"time"
+
+	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/klog/v2"
+	"sigs.k8s.io/sig-storage-lib-external-provisioner/v13/controller"
+
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/csidriver"
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/informers"
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/ledger"
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/record"
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/wellknown"
+)
+
+// Config is what a Provisioner is made of. All fields without a comment that
+// says otherwise are needed.
+type Config struct {
+	Client kubernetes.Interface
+	Caches *informers.Set
+	Driver *csidriver.Driver
+	Ledger *ledger.Ledger
+	// Keys of the record on claims.
+	Keys wellknown.Record
+	// Naming of new volumes.
+	Naming record.Naming
+	// Identity names this process in the volume's attributes.
+	Identity string
+	// DefaultFSType is the file system when the class names none. May be empty.
+	DefaultFSType string
+	// ExtraMetadata: --extra-create-metadata.
+	ExtraMetadata bool
+	// PublishReadOnly: --controller-publish-readonly.
+	PublishReadOnly bool
+	// Finished is called after each turn that the engine took, for the claim
+	// with that name and uid: what is known of it may have changed.
+	Finished func(namespace, name string, uid types.UID)
+}
+
+// Provisioner makes and deletes volumes. It implements the engine's Provisioner,
+// Qualifier and BlockProvisioner.
+type Provisioner struct {
+	Config
+	deleted deletions
+}
+
+var (
+	_ controller.Provisioner      = (*Provisioner)(nil)
+	_ controller.Qualifier        = (*Provisioner)(nil)
+	_ controller.BlockProvisioner = (*Provisioner)(nil)
+)
+
+// New returns a Provisioner.
+func New(c Config) *Provisioner {
+	return &Provisioner{Config: c, deleted: deletions{done: map[types.UID]struct{}{}}}
+}
+
+// saveTimeout bounds the saving of a PV that goes on when the process is asked
+// to stop: the volume exists, and saying so takes one request.
+const saveTimeout = 10 * time.Second
+
+// SupportsBlock leaves it to the driver to refuse block volumes.
+func (p *Provisioner) SupportsBlock(context.Context) bool { return true }
+
+// ShouldProvision says whether the engine may work on the claim: it is on
+// record, wanted, and nobody is at it.
+func (p *Provisioner) ShouldProvision(_ context.Context, claim *v1.PersistentVolumeClaim) bool {
+	if !record.On(p.Keys, claim) || claim.DeletionTimestamp != nil {
+		return false
+	}
+	state, _ := p.Ledger.State(claim.UID)
+	return state != ledger.Saved && state != ledger.Closed
+}
+
+// VolumeName returns the name of the claim's volume: the pinned one if the
+// claim carries a record that can be believed.
+func (p *Provisioner) VolumeName(claim *v1.PersistentVolumeClaim) string {
+	if pinned := record.Pinned(p.Keys, claim).VolumeName; pinned != "" && record.On(p.Keys, claim) {
+		return pinned
+	}
+	return p.Naming.VolumeName(claim.UID)
+}
+
+// Provision makes one attempt. The error's text is the event that the user
+// reads.
+func (p *Provisioner) Provision(ctx context.Context, options controller.ProvisionOptions) (*v1.PersistentVolume, controller.ProvisioningState, error) {
+	claim := options.PVC
+	ctx = klog.NewContext(ctx, klog.FromContext(ctx).WithValues("claim", klog.KObj(claim)))
+	turn, free := p.Ledger.Take(claim.UID)
+	if !free {
+		return nil, controller.ProvisioningNoChange, &controller.IgnoredError{Reason: "the claim is being released or cleaned up"}
+	}
+	pv, ignored, err := p.attempt(ctx, turn, claim)
+	final := turn.State() == ledger.Clean
+	turn.Done()
+	p.Finished(claim.Namespace, claim.Name, claim.UID)
+	switch {
+	case ignored != "":
+		return nil, controller.ProvisioningNoChange, &controller.IgnoredError{Reason: ignored}
+	case err != nil && final:
+		return nil, controller.ProvisioningFinished, err
+	case err != nil:
+		return nil, controller.ProvisioningNoChange, withoutStatus(err)
+	}
+	return pv, controller.ProvisioningFinished, nil
+}

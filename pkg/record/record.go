@@ -1,0 +1,133 @@
+package record
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/validation"
+
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/wellknown"
+)
+
+// Pins is what the record fixes for all attempts to come.
+type Pins struct {
+	// VolumeName is the name in CreateVolume, and the name of the PV.
+	VolumeName string
+	// RequiredBytes is the capacity that CreateVolume asks for, in bytes.
+	RequiredBytes int64
+}
+
+// Naming says how volumes are named: --volume-name-prefix and
+// --volume-name-uuid-length.
+type Naming struct {
+	// Prefix of the name, not empty.
+	Prefix string
+	// UUIDLength is how much of the claim's uid, without dashes, goes into the
+	// name; -1 is all of it, with dashes.
+	UUIDLength int
+}
+
+// VolumeName returns the name of the volume and the PV of the claim.
+func (n Naming) VolumeName(claim types.UID) string {
+	uid := string(claim)
+	if n.UUIDLength >= 0 {
+		uid = strings.ReplaceAll(uid, "-", "")
+		uid = uid[:min(n.UUIDLength, len(uid))]
+	}
+	return n.Prefix + "-" + uid
+}
+
+// On says whether the claim carries the record.
+func On(keys wellknown.Record, claim *v1.PersistentVolumeClaim) bool {
+	return slices.Contains(claim.Finalizers, keys.Finalizer)
+}
+
+// Pinned returns what the record on the claim fixes. The name is believed if it
+// ends in this claim's uid, whatever prefix it was given; the bytes, if they
+// are no less than the claim asks for. What is missing or not believed is zero.
+func Pinned(keys wellknown.Record, claim *v1.PersistentVolumeClaim) Pins {
+	var p Pins
+	if name := claim.Annotations[keys.VolumeName]; nameCouldBeOurs(name, claim.UID) {
+		p.VolumeName = name
+	}
+	request := claim.Spec.Resources.Requests[v1.ResourceStorage]
+	bytes, err := strconv.ParseInt(claim.Annotations[keys.RequiredBytes], 10, 64)
+	if err == nil && bytes > 0 && bytes >= request.Value() {
+		p.RequiredBytes = bytes
+	}
+	return p
+}
+
+// nameCouldBeOurs: "<prefix>-<uid>" or "<prefix>-<start of the uid without
+// dashes>", and fit to be a PV's name.
+func nameCouldBeOurs(name string, claim types.UID) bool {
+	if claim == "" || len(validation.IsDNS1123Subdomain(name)) > 0 {
+		return false
+	}
+	if prefix, ok := strings.CutSuffix(name, "-"+string(claim)); ok {
+		return prefix != ""
+	}
+	dash := strings.LastIndex(name, "-")
+	if dash <= 0 || dash == len(name)-1 {
+		return false
+	}
+	return strings.HasPrefix(strings.ReplaceAll(string(claim), "-", ""), name[dash+1:])
+}
+
+// Write returns the merge patch that puts the record on the claim. It carries
+// uid and resourceVersion, so that it lands on the very version that was judged
+// or not at all (the API server answers Conflict).
+func Write(keys wellknown.Record, claim *v1.PersistentVolumeClaim, pins Pins) ([]byte, error) {
+	finalizers := slices.Clone(claim.Finalizers)
+	if !slices.Contains(finalizers, keys.Finalizer) {
+		finalizers = append(finalizers, keys.Finalizer)
+	}
+	return patch(claim, finalizers, map[string]any{
+		keys.VolumeName:    pins.VolumeName,
+		keys.RequiredBytes: strconv.FormatInt(pins.RequiredBytes, 10),
+	})
+}
+
+// Erase returns the merge patch that takes the record off the claim; the same
+// precautions as Write.
+func Erase(keys wellknown.Record, claim *v1.PersistentVolumeClaim) ([]byte, error) {
+	annotations := map[string]any{}
+	for _, key := range []string{keys.VolumeName, keys.RequiredBytes} {
+		if _, found := claim.Annotations[key]; found {
+			annotations[key] = nil
+		}
+	}
+	return patch(claim, Without(claim.Finalizers, keys.Finalizer), annotations)
+}
+
+// Without returns the list without the finalizer; the list itself is unchanged.
+func Without(finalizers []string, finalizer string) []string {
+	return slices.DeleteFunc(slices.Clone(finalizers), func(f string) bool { return f == finalizer })
+}
+
+// Finalizers returns the merge patch that sets the claim's finalizers, with the
+// same precautions as Write.
+func Finalizers(claim *v1.PersistentVolumeClaim, finalizers []string) ([]byte, error) {
+	return patch(claim, finalizers, nil)
+}
+
+func patch(claim *v1.PersistentVolumeClaim, finalizers []string, annotations map[string]any) ([]byte, error) {
+	metadata := map[string]any{
+		"uid":             claim.UID,
+		"resourceVersion": claim.ResourceVersion,
+		"finalizers":      finalizers,
+	}
+	if len(annotations) > 0 {
+		metadata["annotations"] = annotations
+	}
+	data, err := json.Marshal(map[string]any{"metadata": metadata})
+	if err != nil {
+		return nil, fmt.Errorf("encoding patch of claim %s/%s: %w", claim.Namespace, claim.Name, err)
+	}
+	return data, nil
+}

@@ -1,0 +1,146 @@
+package request
+
+import (
+	"maps"
+
+	"github.com/container-storage-interface/spec/lib/go/csi"
+	"github.com/kubernetes-csi/csi-lib-utils/accessmodes"
+	v1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
+
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/source"
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/verdict"
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/wellknown"
+)
+
+// Input is everything that a request is made from.
+type Input struct {
+	// Claim that asks for the volume.
+	Claim *v1.PersistentVolumeClaim
+	// Class of the claim.
+	Class *storagev1.StorageClass
+	// Source to copy; nil for a blank volume.
+	Source *source.Volume
+	// Name of the volume.
+	Name string
+	// PinnedBytes is the required capacity that an earlier attempt put on
+	// record; 0 lets RequiredBytes decide.
+	PinnedBytes int64
+	// DefaultFSType is used when the class names none. May be empty.
+	DefaultFSType string
+	// ExtraMetadata adds the names of claim and PV to the parameters.
+	ExtraMetadata bool
+	// SingleNodeMultiWriter: the driver tells ReadWriteOnce from
+	// ReadWriteOncePod (CSI spec, SINGLE_NODE_MULTI_WRITER).
+	SingleNodeMultiWriter bool
+}
+
+// Build returns the request, or the verdict Refuse that says what is wrong with
+// claim or class.
+func Build(in Input) (*csi.CreateVolumeRequest, verdict.Verdict) {
+	if in.Claim.Spec.VolumeAttributesClassName != nil && *in.Claim.Spec.VolumeAttributesClassName != "" {
+		return nil, verdict.Refused(verdict.NotSupportedYet,
+			"VolumeAttributesClass %q is not supported by this version of the provisioner; create the claim again without spec.volumeAttributesClassName",
+			*in.Claim.Spec.VolumeAttributesClassName)
+	}
+	bytes, v := RequiredBytes(in.Claim, in.Source)
+	if !v.Ready() {
+		return nil, v
+	}
+	if in.PinnedBytes > 0 {
+		bytes = in.PinnedBytes
+	}
+	parameters, fsType, v := Parameters(in.Class)
+	if !v.Ready() {
+		return nil, v
+	}
+	if fsType == "" {
+		fsType = in.DefaultFSType
+	}
+	capabilities, v := capabilities(in, fsType)
+	if !v.Ready() {
+		return nil, v
+	}
+	if in.ExtraMetadata {
+		parameters[wellknown.ParameterClaimName] = in.Claim.Name
+		parameters[wellknown.ParameterClaimNamespace] = in.Claim.Namespace
+		parameters[wellknown.ParameterPVName] = in.Name
+	}
+	return &csi.CreateVolumeRequest{
+		Name:                in.Name,
+		CapacityRange:       &csi.CapacityRange{RequiredBytes: bytes},
+		VolumeCapabilities:  capabilities,
+		Parameters:          parameters,
+		VolumeContentSource: contentSource(in.Source),
+	}, verdict.Verdict{}
+}
+
+// RequiredBytes returns how many bytes CreateVolume must be asked for: the
+// claim's request, fractions rounded up, or the source volume's real capacity,
+// whichever is larger. A nil source means a blank volume. The verdict is Refuse
+// when the request is absent or not positive.
+//
+// Rule: volume cloning, size; CSI spec, CreateVolume, capacity_range.
+func RequiredBytes(claim *v1.PersistentVolumeClaim, src *source.Volume) (int64, verdict.Verdict) {
+	asked, found := claim.Spec.Resources.Requests[v1.ResourceStorage]
+	if !found {
+		return 0, verdict.Refused(verdict.InvalidSize,
+			"the claim asks for no size; create it again with spec.resources.requests.storage")
+	}
+	bytes := asked.Value()
+	if asked.Sign() <= 0 || bytes <= 0 {
+		return 0, verdict.Refused(verdict.InvalidSize,
+			"the claim asks for %s, which no volume can have; create it again with a positive spec.resources.requests.storage", asked.String())
+	}
+	if src != nil {
+		bytes = max(bytes, src.Bytes)
+	}
+	return bytes, verdict.Verdict{}
+}
+
+func contentSource(src *source.Volume) *csi.VolumeContentSource {
+	if src == nil {
+		return nil
+	}
+	return &csi.VolumeContentSource{
+		Type: &csi.VolumeContentSource_Volume{
+			Volume: &csi.VolumeContentSource_VolumeSource{VolumeId: src.Handle},
+		},
+	}
+}
+
+// capabilities returns one capability for each access mode of the claim, in
+// the claim's order.
+func capabilities(in Input, fsType string) ([]*csi.VolumeCapability, verdict.Verdict) {
+	if len(in.Claim.Spec.AccessModes) == 0 {
+		return nil, verdict.Refused(verdict.InvalidAccessMode,
+			"the claim names no access mode; create it again with spec.accessModes")
+	}
+	block := in.Claim.Spec.VolumeMode != nil && *in.Claim.Spec.VolumeMode == v1.PersistentVolumeBlock
+	var list []*csi.VolumeCapability
+	for _, mode := range in.Claim.Spec.AccessModes {
+		translated, err := accessmodes.ToCSIAccessMode([]v1.PersistentVolumeAccessMode{mode}, in.SingleNodeMultiWriter)
+		if err != nil {
+			return nil, verdict.Refused(verdict.InvalidAccessMode,
+				"access mode %q has no counterpart in CSI; create the claim again with another one", mode)
+		}
+		c := &csi.VolumeCapability{AccessMode: &csi.VolumeCapability_AccessMode{Mode: translated}}
+		if block {
+			c.AccessType = &csi.VolumeCapability_Block{Block: &csi.VolumeCapability_BlockVolume{}}
+		} else {
+			c.AccessType = &csi.VolumeCapability_Mount{Mount: &csi.VolumeCapability_MountVolume{
+				FsType:     fsType,
+				MountFlags: in.Class.MountOptions,
+			}}
+		}
+		list = append(list, c)
+	}
+	return list, verdict.Verdict{}
+}
+
+// clone copies a map and never returns nil.
+func clone(m map[string]string) map[string]string {
+	c := make(map[string]string, len(m))
+	maps.Copy(c, m)
+	return c
+}

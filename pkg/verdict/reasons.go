@@ -1,0 +1,105 @@
+package verdict
+
+// Reason is the reason of an event: CamelCase, stable, documented API.
+type Reason string
+
+// Reasons of a claim that waits, is refused, or is told how things go. What
+// each means and what to do about it stands in Catalogue.
+const (
+	CloneSourceNotFound  Reason = "CloneSourceNotFound"
+	CloneSourceNotBound  Reason = "CloneSourceNotBound"
+	ClassNotFound        Reason = "StorageClassNotFound"
+	CloneNotSupported    Reason = "CloneNotSupported"
+	CloneSourceUnusable  Reason = "CloneSourceUnusable"
+	CloneSourceDeleting  Reason = "CloneSourceDeleting"
+	CloneModeMismatch    Reason = "CloneVolumeModeMismatch"
+	CloneTooSmall        Reason = "CloneTooSmall"
+	CloneOfItself        Reason = "CloneOfItself"
+	SelectorNotSupported Reason = "SelectorNotSupported"
+	InvalidSize          Reason = "InvalidSize"
+	InvalidAccessMode    Reason = "InvalidAccessMode"
+	InvalidClass         Reason = "InvalidStorageClass"
+	ClassOfAnotherDriver Reason = "StorageClassOfAnotherDriver"
+	NotSupportedYet      Reason = "NotSupportedYet"
+	DriverLacks          Reason = "DriverCapabilityMissing"
+	VolumeNameTaken      Reason = "VolumeNameTaken"
+	RecordNotWritten     Reason = "RecordNotWritten"
+	SourceNotProtected   Reason = "CloneSourceNotProtected"
+	SourceHeld           Reason = "CloneSourceHeld"
+	CleaningUp           Reason = "CleaningUp"
+	CleanUpBlocked       Reason = "CleanUpBlocked"
+	VolumeKept           Reason = "VolumeKept"
+	Provisioning         Reason = "Provisioning"
+	ProvisioningFailed   Reason = "ProvisioningFailed"
+	ProvisioningDone     Reason = "ProvisioningSucceeded"
+	VolumeFailedDelete   Reason = "VolumeFailedDelete"
+)
+
+// Type is the type of a Kubernetes event.
+type Type string
+
+// The two types of Kubernetes events.
+const (
+	Normal  Type = "Normal"
+	Warning Type = "Warning"
+)
+
+// Entry explains one reason.
+type Entry struct {
+	// Reason as it stands in the event.
+	Reason Reason
+	// Type of the event.
+	Type Type
+	// Object that the event is about.
+	Object string
+	// Meaning for the person who reads the event.
+	Meaning string
+	// Do is what that person can do; "nothing" where it ends by itself.
+	Do string
+}
+
+// TypeOf returns the type of event that goes with a reason; Warning for one
+// that is not in the catalogue.
+func TypeOf(r Reason) Type {
+	for _, e := range Catalogue() {
+		if e.Reason == r {
+			return e.Type
+		}
+	}
+	return Warning
+}
+
+// Catalogue lists every reason that the provisioner uses in an event, in the
+// order of docs/events.md, which is generated from it.
+func Catalogue() []Entry {
+	const claim, pv = "claim", "PersistentVolume"
+	return []Entry{
+		{CloneSourceNotFound, Normal, claim, "The PVC that the claim names as its source does not exist.", "Create the source in the same namespace; the clone then starts by itself."},
+		{CloneSourceNotBound, Normal, claim, "The source exists but is not bound, or its PV does not point back at it yet.", "Nothing if the source is being provisioned; else find out why it is not bound. The clone starts by itself."},
+		{ClassNotFound, Normal, claim, "The StorageClass of the claim does not exist.", "Create the class; provisioning then starts by itself."},
+		{CloneNotSupported, Warning, claim, "The driver does not report the CLONE_VOLUME capability.", "Use a snapshot, or a StorageClass of a driver that clones."},
+		{CloneSourceUnusable, Warning, claim, "The source's volume is not a CSI volume of the driver that shall clone it, or PV and PVC do not belong together.", "Name a source that was provisioned by the same driver."},
+		{CloneSourceDeleting, Warning, claim, "The source is being deleted.", "Delete the claim and name another source."},
+		{CloneModeMismatch, Warning, claim, "Source and clone differ in volumeMode.", "Create the claim again with the volumeMode of the source."},
+		{CloneTooSmall, Warning, claim, "The claim asks for less than its source has.", "Create the claim again with at least the size of the source."},
+		{CloneOfItself, Warning, claim, "The claim names itself as its source.", "Create the claim again with another source."},
+		{SelectorNotSupported, Warning, claim, "A claim with spec.selector cannot be provisioned dynamically.", "Create the claim again without the selector."},
+		{InvalidSize, Warning, claim, "The claim asks for no size, or for one that no volume can have.", "Create the claim again with a positive size below 8Ei."},
+		{InvalidAccessMode, Warning, claim, "An access mode of the claim has no counterpart in CSI.", "Create the claim again with other access modes."},
+		{InvalidClass, Warning, claim, "The StorageClass has parameters that contradict each other or are unknown.", "Correct the class; the claim is then judged again by itself."},
+		{ClassOfAnotherDriver, Warning, claim, "The claim's StorageClass was made again for another driver.", "Create the claim again, or restore the class."},
+		{NotSupportedYet, Warning, claim, "The claim or its class uses a feature that this version does not have.", "Do without the feature named in the event, or use a version that has it."},
+		{DriverLacks, Warning, claim, "The driver does not report a capability that provisioning needs.", "Check that the right driver runs behind the socket."},
+		{VolumeNameTaken, Warning, claim, "A PV with the name of this claim's volume exists and belongs to another claim.", "Use a longer --volume-name-uuid-length, or remove the PV named in the event."},
+		{RecordNotWritten, Warning, claim, "The API server refused to put the work on record on the claim, so it was not started.", "Read the error in the event: RBAC, quota or an admission webhook. It is tried again by itself."},
+		{SourceNotProtected, Warning, claim, "The source could not be protected, so the clone was not started.", "Read the error in the event. It is tried again by itself."},
+		{SourceHeld, Normal, "source claim", "The source is being deleted while clones of it are being made.", "Nothing: it goes when the last of them is through."},
+		{CleaningUp, Normal, claim, "The claim was deleted while nobody knew whether its volume exists; it is found out and the volume deleted.", "Nothing."},
+		{CleanUpBlocked, Warning, claim, "The volume of a deleted claim cannot be cleaned up now.", "See docs/troubleshooting.md for the way out. It is tried again by itself."},
+		{VolumeKept, Warning, claim, "A volume was not deleted because another object uses it.", "Check the PV named in the event."},
+		{Provisioning, Normal, claim, "Provisioning has begun, or is left to an external populator.", "Nothing."},
+		{ProvisioningFailed, Warning, claim, "An attempt failed; the text says why.", "Read the text. It is tried again by itself."},
+		{ProvisioningDone, Normal, claim, "The volume exists and its PV is saved.", "Nothing."},
+		{VolumeFailedDelete, Warning, pv, "The volume of a released PV could not be deleted.", "Read the text. It is tried again by itself."},
+	}
+}

@@ -1,0 +1,80 @@
+package wellknown
+
+import "strings"
+
+// Annotations on claims and volumes that belong to Kubernetes.
+const (
+	// StorageProvisioner names the driver that shall provision a claim. Written
+	// by the PV controller, read by us.
+	StorageProvisioner = "volume.kubernetes.io/storage-provisioner"
+	// BetaStorageProvisioner is its older name, read only if the newer is absent.
+	BetaStorageProvisioner = "volume.beta.kubernetes.io/storage-provisioner"
+	// BetaStorageClass names the class of a claim and beats spec.storageClassName.
+	// Written by users.
+	BetaStorageClass = "volume.beta.kubernetes.io/storage-class"
+	// SelectedNode is the node that a delayed-binding claim shall be usable from.
+	// Written by the scheduler.
+	SelectedNode = "volume.kubernetes.io/selected-node"
+	// MigratedTo names the CSI driver that took over an in-tree plugin.
+	MigratedTo = "pv.kubernetes.io/migrated-to"
+	// ProvisionedBy stands on a PV and names the driver that made its volume.
+	// Written by us at creation, read by the engine before deletion.
+	ProvisionedBy = "pv.kubernetes.io/provisioned-by"
+	// DeletionSecretName and DeletionSecretNamespace stand on every PV that we
+	// make and name the secret for DeleteVolume; both empty when there is none.
+	DeletionSecretName = "volume.kubernetes.io/provisioner-deletion-secret-name"
+	// DeletionSecretNamespace: see DeletionSecretName.
+	DeletionSecretNamespace = "volume.kubernetes.io/provisioner-deletion-secret-namespace"
+)
+
+// Finalizers.
+const (
+	// PVFinalizer keeps a PV until its volume is deleted. Written by us at
+	// creation and by the engine, removed by the engine.
+	PVFinalizer = "external-provisioner.volume.kubernetes.io/finalizer"
+	// CloningProtection keeps a source PVC while clones of it are being made.
+	// It is the incumbent's name, so that either provisioner cleans up after the
+	// other. Written and removed by package protection.
+	CloningProtection = "provisioner.storage.kubernetes.io/cloning-protection"
+)
+
+// Keys of StorageClass parameters and of volume attributes.
+const (
+	// ParameterPrefix is reserved for parameters that are meant for the sidecar
+	// and never reach the driver.
+	ParameterPrefix = "csi.storage.k8s.io/"
+	// ParameterFSType asks for a file system.
+	ParameterFSType = ParameterPrefix + "fstype"
+	// ParameterClaimName, -ClaimNamespace and -PVName reach the driver with
+	// --extra-create-metadata.
+	ParameterClaimName = ParameterPrefix + "pvc/name"
+	// ParameterClaimNamespace: see ParameterClaimName.
+	ParameterClaimNamespace = ParameterPrefix + "pvc/namespace"
+	// ParameterPVName: see ParameterClaimName.
+	ParameterPVName = ParameterPrefix + "pv/name"
+	// ProvisionerIdentity is the volume attribute that names the process which
+	// made a volume.
+	ProvisionerIdentity = "storage.kubernetes.io/csiProvisionerIdentity"
+)
+
+// Record holds the three keys that put a driver's unfinished work on record on
+// a claim (design, "The record").
+type Record struct {
+	// Finalizer says that the driver may hold a volume for this claim.
+	Finalizer string
+	// VolumeName pins the name of the volume, and of its PV.
+	VolumeName string
+	// RequiredBytes pins how many bytes CreateVolume is asked for.
+	RequiredBytes string
+}
+
+// RecordOf returns the keys of the driver with that name. A driver's name may
+// hold capitals, a finalizer may not (Kubernetes, qualified names).
+func RecordOf(driver string) Record {
+	prefix := strings.ToLower(driver) + "/"
+	return Record{
+		Finalizer:     prefix + "provisioning",
+		VolumeName:    prefix + "volume-name",
+		RequiredBytes: prefix + "required-bytes",
+	}
+}
