@@ -70,13 +70,17 @@ func build(ctx context.Context, o *options.Options, client kubernetes.Interface,
 	keys := wellknown.RecordOf(driver.Name)
 	naming := record.Naming{Prefix: o.VolumeNamePrefix, UUIDLength: o.VolumeNameUUIDLength}
 	recorded := func(claim *v1.PersistentVolumeClaim) bool { return record.On(keys, claim) }
+	sourceOf := func(claim *v1.PersistentVolumeClaim) (namespace, name string, found bool) {
+		ref := source.Of(claim)
+		return ref.Namespace, ref.Name, recorded(claim) && ref.Kind == source.Claim
+	}
 	h := &house{workers: &sync.WaitGroup{}}
 
 	var err error
 	h.caches, err = informers.New(client, driver.Name, informers.Keys{
 		CloneSource: func(claim *v1.PersistentVolumeClaim) string {
-			if ref := source.Of(claim); recorded(claim) && ref.Kind == source.Claim {
-				return ref.Namespace + "/" + ref.Name
+			if namespace, name, found := sourceOf(claim); found {
+				return namespace + "/" + name
 			}
 			return ""
 		},
@@ -94,7 +98,7 @@ func build(ctx context.Context, o *options.Options, client kubernetes.Interface,
 	component := driver.Name + "/csi-clone-provisioner"
 	h.recorder = observe.NewRecorder(ctx, client, component)
 	books := ledger.New(o.Timeout, clock.RealClock{})
-	h.protection = protection.New(client, h.caches, driver.Name, h.recorder, clock.RealClock{})
+	h.protection = protection.New(client, h.caches, driver.Name, sourceOf, h.recorder, clock.RealClock{})
 	h.provisioner = provision.New(provision.Config{
 		Client: client, Caches: h.caches, Driver: driver, Ledger: books, Keys: keys, Naming: naming,
 		Identity:        fmt.Sprintf("%d-%d-%s", time.Now().UnixMilli(), rand.IntN(10000), driver.Name),
@@ -110,16 +114,17 @@ func build(ctx context.Context, o *options.Options, client kubernetes.Interface,
 		Workers: o.WorkerThreads, Timeout: o.Timeout,
 		RetryStart: o.RetryIntervalStart, RetryMax: o.RetryIntervalMax, Clock: clock.RealClock{},
 	})
-	h.engine = newEngine(ctx, o, provision.EngineClient(client, component), driver.Name, h, facade, p.engineMetrics)
+	h.engine = controller.NewProvisionController(ctx, provision.EngineClient(client, component), driver.Name, h.provisioner,
+		engineOptions(o, h, facade, p.engineMetrics)...)
 	h.engine.ControllerWaitGroup(h.workers)
 	p.registry.MustRegister(observe.Gauges(h.caches.Recorded, h.intake.Waiting)...)
 	return h, h.forgetDeletedPVs()
 }
 
-// newEngine makes the library's controller. Its options are checked here, by
-// construction: it would end the process over a bad one.
-func newEngine(ctx context.Context, o *options.Options, client kubernetes.Interface, driver string, h *house, claims *informers.Facade, m enginemetrics.Metrics) *controller.ProvisionController {
-	return controller.NewProvisionController(ctx, client, driver, h.provisioner,
+// engineOptions are the library's. They are right by construction: it would end
+// the process over a bad one.
+func engineOptions(o *options.Options, h *house, claims *informers.Facade, m enginemetrics.Metrics) []func(*controller.ProvisionController) error {
+	return []func(*controller.ProvisionController) error{
 		controller.LeaderElection(false),
 		controller.FailedProvisionThreshold(0),
 		controller.FailedDeleteThreshold(0),
@@ -131,7 +136,7 @@ func newEngine(ctx context.Context, o *options.Options, client kubernetes.Interf
 		controller.AddFinalizer(true),
 		controller.MetricsInstance(m),
 		controller.VolumeName(h.provisioner.VolumeName),
-	)
+	}
 }
 
 // enqueue breaks the circle between provisioner and intake.

@@ -21,7 +21,6 @@ import (
 // verdict but Ready.
 func (i *Intake) consider(ctx context.Context, k key, claim *v1.PersistentVolumeClaim) error {
 	i.waiting.Drop(k)
-	i.forgetErased(k)
 	if !i.given(claim) || claim.DeletionTimestamp != nil || claim.Spec.VolumeName != "" {
 		i.Protector.Unhold(k.uid)
 		return nil // nothing was started, and nothing is to be
@@ -48,7 +47,7 @@ func (i *Intake) stripped(ctx context.Context, k key, claim *v1.PersistentVolume
 		return nil // whoever has the turn wakes us
 	}
 	req := turn.Request()
-	turn.Done()
+	i.finish(k, turn)
 	if req == nil {
 		i.Ledger.Forget(k.uid)
 		i.queue.Add(k)
@@ -72,7 +71,7 @@ func (i *Intake) admit(ctx context.Context, k key, claim *v1.PersistentVolumeCla
 		i.Protector.Unhold(k.uid)
 		return nil // whoever has the turn wakes us
 	}
-	defer turn.Done()
+	defer i.finish(k, turn)
 	turn.Recording()
 	written, err := i.write(ctx, claim, a)
 	if written {
@@ -110,8 +109,9 @@ func (i *Intake) write(ctx context.Context, claim *v1.PersistentVolumeClaim, a A
 		return false, err
 	}
 	claims := i.Client.CoreV1().PersistentVolumeClaims(claim.Namespace)
-	_, err = claims.Patch(ctx, claim.Name, types.MergePatchType, patch, metav1.PatchOptions{})
+	after, err := claims.Patch(ctx, claim.Name, types.MergePatchType, patch, metav1.PatchOptions{})
 	if err == nil {
+		i.wrote(after)
 		return true, nil
 	}
 	if apierrors.IsNotFound(err) {
@@ -122,6 +122,7 @@ func (i *Intake) write(ctx context.Context, claim *v1.PersistentVolumeClaim, a A
 	case apierrors.IsNotFound(getErr), getErr == nil && live.UID != claim.UID:
 		return false, nil
 	case getErr == nil && i.recorded(live) && record.Pinned(i.Keys, live).VolumeName == a.VolumeName:
+		i.wrote(live)
 		return true, nil
 	}
 	return false, fmt.Errorf("writing the record of claim %s/%s: %w", claim.Namespace, claim.Name, err)

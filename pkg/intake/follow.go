@@ -20,9 +20,6 @@ import (
 
 // follow accompanies a claim on record to its end (design, "Life of a claim").
 func (i *Intake) follow(ctx context.Context, k key, claim *v1.PersistentVolumeClaim) error {
-	if i.wasErased(k) {
-		return nil // the cache has not heard of it yet
-	}
 	name := i.Planner.VolumeName(claim)
 	i.waiting.Drop(k)
 	i.waiting.Add(k, waitlist.Object{Kind: "PersistentVolume", Name: name})
@@ -103,7 +100,7 @@ func (i *Intake) clean(ctx context.Context, k key) error {
 	i.tell(claim, gone, verdict.Ignored(verdict.CleaningUp,
 		"the claim is no longer wanted while its volume may exist; volume %q is being looked for and deleted", i.Planner.VolumeName(claim)))
 	kept, err := i.Planner.Undo(ctx, turn, claim)
-	turn.Done()
+	i.finish(k, turn)
 	switch {
 	case err != nil:
 		i.tell(claim, gone, verdict.Refused(verdict.CleanUpBlocked,
@@ -134,12 +131,11 @@ func (i *Intake) close(k key) bool {
 		return false
 	}
 	turn.Close()
-	turn.Done()
+	i.finish(k, turn)
 	return true
 }
 
-// release closes the claim in the ledger, takes the record off, and lets its
-// source go.
+// release closes the claim in the ledger and takes the record off.
 func (i *Intake) release(ctx context.Context, k key, claim *v1.PersistentVolumeClaim) error {
 	if !i.close(k) {
 		return nil
@@ -148,12 +144,8 @@ func (i *Intake) release(ctx context.Context, k key, claim *v1.PersistentVolumeC
 		return err
 	}
 	klog.FromContext(ctx).V(2).Info("Claim released")
-	i.noteErased(k)
 	i.waiting.Drop(k)
-	if ref := source.Of(claim); ref.Kind == source.Claim {
-		i.Protector.Reconsider(ref.Namespace, ref.Name)
-	}
-	return nil
+	return nil // that the source is free shows when the cache has it
 }
 
 // erase takes the record off the live claim, whatever else changed on it.
@@ -165,7 +157,11 @@ func (i *Intake) erase(ctx context.Context, claim *v1.PersistentVolumeClaim) err
 		if err != nil {
 			return err
 		}
-		_, err = claims.Patch(ctx, claim.Name, types.MergePatchType, patch, metav1.PatchOptions{})
+		written, err := claims.Patch(ctx, claim.Name, types.MergePatchType, patch, metav1.PatchOptions{})
+		if err == nil {
+			i.wrote(written)
+			return nil
+		}
 		if !apierrors.IsConflict(err) {
 			return ignoreNotFound(err, claim)
 		}
@@ -173,7 +169,10 @@ func (i *Intake) erase(ctx context.Context, claim *v1.PersistentVolumeClaim) err
 		switch {
 		case err != nil:
 			return ignoreNotFound(err, claim)
-		case live.UID != claim.UID || !i.recorded(live):
+		case live.UID != claim.UID:
+			return nil
+		case !i.recorded(live):
+			i.wrote(live)
 			return nil
 		}
 	}

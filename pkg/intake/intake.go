@@ -7,6 +7,7 @@ import (
 
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/resourceversion"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/util/workqueue"
 	"k8s.io/klog/v2"
@@ -97,7 +98,7 @@ type Intake struct {
 	unseen  map[key]struct{} // claims of the first list that are not judged yet
 	judged  chan struct{}
 	settled bool
-	erased  map[types.UID]struct{} // records taken off, not yet seen by the cache
+	written map[types.UID]string // our last write to a claim, until the cache has it
 }
 
 // New returns an Intake that does nothing before Run.
@@ -114,7 +115,7 @@ func New(c Config) *Intake {
 		waiting: waitlist.New[key](),
 		unseen:  map[key]struct{}{},
 		judged:  make(chan struct{}),
-		erased:  map[types.UID]struct{}{},
+		written: map[types.UID]string{},
 	}
 }
 
@@ -179,6 +180,9 @@ func (i *Intake) reconcile(ctx context.Context, k key) error {
 		i.vanished(k)
 		return nil
 	}
+	if i.behind(claim) {
+		return nil // the cache will tell when it has our last write
+	}
 	if i.recorded(claim) {
 		return i.follow(ctx, k, claim)
 	}
@@ -191,7 +195,9 @@ func (i *Intake) vanished(k key) {
 	i.waiting.Drop(k)
 	i.Protector.Unhold(k.uid)
 	i.Recorder.Forget(k.uid)
-	i.forgetErased(k)
+	i.mu.Lock()
+	delete(i.written, k.uid)
+	i.mu.Unlock()
 	if state, known := i.Ledger.State(k.uid); known && state == ledger.Unknown {
 		i.dirty.Add(k)
 		return
@@ -210,21 +216,36 @@ func (i *Intake) seen(k key) {
 	}
 }
 
-func (i *Intake) noteErased(k key) {
+// wrote notes our last write to a claim.
+func (i *Intake) wrote(live *v1.PersistentVolumeClaim) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	i.erased[k.uid] = struct{}{}
+	i.written[live.UID] = live.ResourceVersion
 }
 
-func (i *Intake) forgetErased(k key) {
+// behind says whether the cached claim is older than our last write to it: then
+// a decision made from it would be one about the past.
+func (i *Intake) behind(cached *v1.PersistentVolumeClaim) bool {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	delete(i.erased, k.uid)
+	version, found := i.written[cached.UID]
+	if !found {
+		return false
+	}
+	if order, err := resourceversion.CompareResourceVersion(cached.ResourceVersion, version); err == nil && order < 0 {
+		return true
+	}
+	delete(i.written, cached.UID)
+	return false
 }
 
-func (i *Intake) wasErased(k key) bool {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	_, erased := i.erased[k.uid]
-	return erased
+// finish ends a turn in the ledger, and wakes who missed it.
+func (i *Intake) finish(k key, turn *ledger.Turn) {
+	if !turn.Done() {
+		return
+	}
+	i.queue.Add(k)
+	if claim := i.Caches.Claim(k.namespace, k.name); claim != nil && claim.UID == k.uid {
+		i.Wake(claim)
+	}
 }

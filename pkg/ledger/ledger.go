@@ -65,7 +65,9 @@ type Ledger struct {
 
 type entry struct {
 	taken bool
-	state State
+	// missed: somebody else wanted the turn while it was taken.
+	missed bool
+	state  State
 	// foreign: the record was written by another process, and the live claim
 	// has not been read since.
 	foreign bool
@@ -81,8 +83,8 @@ type tombstone struct {
 }
 
 // New returns an empty ledger. timeout is the deadline of one driver call.
-func New(timeout time.Duration, clock clock.PassiveClock) *Ledger {
-	return &Ledger{apart: timeout, clock: clock, entries: map[types.UID]*entry{}}
+func New(timeout time.Duration, now clock.PassiveClock) *Ledger {
+	return &Ledger{apart: timeout, clock: now, entries: map[types.UID]*entry{}}
 }
 
 // Take gives the caller the claim's turn until Turn.Done; false while somebody
@@ -96,6 +98,7 @@ func (l *Ledger) Take(claim types.UID) (*Turn, bool) {
 		l.entries[claim] = e
 	}
 	if e.taken {
+		e.missed = true
 		return nil, false
 	}
 	e.taken = true
@@ -159,8 +162,12 @@ type Turn struct {
 	entry  *entry
 }
 
-// Done gives the turn back.
-func (t *Turn) Done() { t.with(func(e *entry) { e.taken = false }) }
+// Done gives the turn back, and says whether somebody else wanted it meanwhile
+// and has to be woken.
+func (t *Turn) Done() (missed bool) {
+	t.with(func(e *entry) { missed, e.taken, e.missed = e.missed, false, false })
+	return missed
+}
 
 // State returns what is known.
 func (t *Turn) State() State {
@@ -190,7 +197,9 @@ func (t *Turn) Request() *csi.CreateVolumeRequest {
 
 // Recording notes that this process is about to write the record on a claim
 // that carried none: whatever was known before is over.
-func (t *Turn) Recording() { t.with(func(e *entry) { *e = entry{taken: true, state: Idle} }) }
+func (t *Turn) Recording() {
+	t.with(func(e *entry) { *e = entry{taken: true, missed: e.missed, state: Idle} })
+}
 
 // Close forbids all further calls for the claim. It comes before the record is
 // taken off.

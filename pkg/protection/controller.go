@@ -31,6 +31,7 @@ type Controller struct {
 	client   kubernetes.Interface
 	caches   *informers.Set
 	driver   string
+	sourceOf SourceOf
 	recorder *observe.Recorder
 	clock    clock.WithTicker
 	queue    workqueue.TypedRateLimitingInterface[item]
@@ -54,10 +55,14 @@ type item struct {
 	sweep bool
 }
 
+// SourceOf names the source of a clone that is on record; found is false for
+// every other claim.
+type SourceOf func(*v1.PersistentVolumeClaim) (namespace, name string, found bool)
+
 // New returns a controller that does nothing before Run; Hold works at once.
-func New(client kubernetes.Interface, caches *informers.Set, driver string, recorder *observe.Recorder, clock clock.WithTicker) *Controller {
+func New(client kubernetes.Interface, caches *informers.Set, driver string, sourceOf SourceOf, recorder *observe.Recorder, ticks clock.WithTicker) *Controller {
 	return &Controller{
-		client: client, caches: caches, driver: driver, recorder: recorder, clock: clock,
+		client: client, caches: caches, driver: driver, sourceOf: sourceOf, recorder: recorder, clock: ticks,
 		queue: workqueue.NewTypedRateLimitingQueueWithConfig(
 			workqueue.NewTypedItemExponentialFailureRateLimiter[item](100*time.Millisecond, sweepPeriod),
 			workqueue.TypedRateLimitingQueueConfig[item]{Name: "cloningprotection"}),
@@ -108,7 +113,7 @@ func (c *Controller) sweepUntil(ctx context.Context) {
 	}
 }
 
-// Reconsider looks at a source again: a clone of it is through.
+// Reconsider looks at a source again.
 func (c *Controller) Reconsider(namespace, name string) {
 	c.queue.Add(item{namespace: namespace, name: name})
 }
@@ -130,6 +135,7 @@ func (c *Controller) handler() cache.ResourceEventHandler {
 				return
 			}
 			c.caughtUp(claim)
+			c.cloneThrough(old, claim)
 			stripped := protected(old) && !protected(claim)
 			deleted := protected(claim) && claim.DeletionTimestamp != nil && old.DeletionTimestamp == nil
 			if stripped || deleted {
@@ -141,10 +147,26 @@ func (c *Controller) handler() cache.ResourceEventHandler {
 				obj = last.Obj
 			}
 			if claim, ok := obj.(*v1.PersistentVolumeClaim); ok {
+				c.cloneThrough(claim, nil)
 				c.forget(claim.UID)
 			}
 		},
 	}
+}
+
+// cloneThrough looks at the source again when a clone of it leaves the index;
+// the index has changed before this is called.
+func (c *Controller) cloneThrough(before, now *v1.PersistentVolumeClaim) {
+	namespace, name, found := c.sourceOf(before)
+	if !found {
+		return
+	}
+	if now != nil {
+		if _, _, still := c.sourceOf(now); still {
+			return
+		}
+	}
+	c.Reconsider(namespace, name)
 }
 
 func (c *Controller) forget(source types.UID) {

@@ -45,12 +45,7 @@ func (p *Provisioner) attempt(ctx context.Context, turn *ledger.Turn, claim *v1.
 		return nil, "", p.reject(ctx, turn, claim, req, resp, err)
 	}
 	if !p.stillWanted(claim) {
-		klog.FromContext(ctx).V(2).Info("Claim was deleted while its volume was made", "volumeID", resp.GetVolume().GetVolumeId())
-		if kept, err := p.remove(ctx, claim, req.GetName(), resp.GetVolume().GetVolumeId()); err != nil || kept != "" {
-			return nil, "the claim was deleted; its volume is left to the cleaner", nil
-		}
-		turn.Removed()
-		return nil, "the claim was deleted", nil
+		return nil, p.discard(ctx, turn, claim, req.GetName(), resp.GetVolume().GetVolumeId()), nil
 	}
 	pv = volume.Build(volume.Input{
 		Claim: claim, Class: plan.Class, Driver: p.Driver.Name, Identity: p.Identity,
@@ -64,17 +59,25 @@ func (p *Provisioner) attempt(ctx context.Context, turn *ledger.Turn, claim *v1.
 	return pv, "", nil
 }
 
+// discard deletes the volume of a claim that was deleted while it was made. What
+// does not go now, the cleaner takes care of. It returns why there is no PV.
+func (p *Provisioner) discard(ctx context.Context, turn *ledger.Turn, claim *v1.PersistentVolumeClaim, name, handle string) string {
+	kept, err := p.remove(ctx, claim, name, handle)
+	klog.FromContext(ctx).V(2).Info("Claim was deleted while its volume was made", "volumeID", handle, "kept", kept, "err", err)
+	if kept == "" && err == nil {
+		turn.Removed()
+	}
+	return "the claim was deleted"
+}
+
 // wanted returns the claim to work on, or why there is nothing to do. A record
 // that this process did not write is confirmed by the live claim first: the
 // cache may be behind, and the work long done.
 func (p *Provisioner) wanted(ctx context.Context, turn *ledger.Turn, claim *v1.PersistentVolumeClaim) (*v1.PersistentVolumeClaim, string, error) {
-	switch turn.State() {
-	case ledger.Closed, ledger.Saved:
-		return nil, "the claim is " + turn.State().String(), nil
-	case ledger.Unknown:
-		if !turn.Foreign() {
-			break
-		}
+	if state := turn.State(); state == ledger.Closed || state == ledger.Saved {
+		return nil, "the claim is " + state.String(), nil
+	}
+	if turn.Foreign() {
 		live, err := p.confirm(ctx, turn, claim)
 		if err != nil {
 			return nil, "", err

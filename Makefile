@@ -1,0 +1,79 @@
+# Needs Go, git and make; nothing is installed outside this folder and Go's cache.
+# "make" or "make help" lists the targets.
+
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+IMAGE ?= csi-clone-provisioner:$(VERSION)
+
+GO_BUILD = go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)"
+STAGE = hack/stage.sh
+SUBMAKE = $(MAKE) --no-print-directory
+
+# No C compiler is needed, and a go.work around this folder is none of ours.
+export CGO_ENABLED = 0
+export GOWORK = off
+
+.DEFAULT_GOAL := help
+.PHONY: help build programs control-plane demo demo-stop test unit sanity integration \
+	lint verify vendor generate image clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: ## compile the provisioner to bin/csi-clone-provisioner
+	$(GO_BUILD) -o bin/csi-clone-provisioner ./cmd/csi-clone-provisioner
+
+programs: build ## compile the provisioner, the demo and its CSI driver
+	$(GO_BUILD) -o bin/demo-csi-driver ./hack/demodriver/cmd/demo-csi-driver
+	$(GO_BUILD) -o bin/demo ./hack/demo
+
+control-plane: ## compile etcd, kube-apiserver and the rest for demo and tests (once; up to 10 minutes)
+	hack/control-plane.sh
+
+demo: ## clone a volume on a real control plane, with proof (KEEP=1 leaves it running, SEED=n repeats the data)
+	@$(STAGE) programs $(SUBMAKE) programs
+	@$(STAGE) control-plane $(SUBMAKE) control-plane
+	@bin/demo
+
+demo-stop: ## stop and remove what KEEP=1 make demo left running
+	@found=; for stop in "$${TMPDIR:-/tmp}"/csi-clone-cluster-*/stop.sh; do \
+		if [ -e "$$stop" ]; then found=yes; "$$stop" || exit 1; fi; \
+	done; \
+	if [ -z "$$found" ]; then echo "no demo was left running"; fi
+
+test: ## run all tests: unit, sanity, integration
+	@failed=; \
+	$(STAGE) build $(SUBMAKE) build || failed="$$failed build"; \
+	$(STAGE) control-plane $(SUBMAKE) control-plane || failed="$$failed control-plane"; \
+	for stage in unit sanity integration; do \
+		$(STAGE) $$stage $(SUBMAKE) $$stage || failed="$$failed $$stage"; \
+	done; \
+	if [ -n "$$failed" ]; then echo "=== FAILED:$$failed"; exit 1; fi; \
+	echo "=== all tests passed"
+
+unit: control-plane ## test each package by itself, and the conventions of this repository
+	go test -count=1 ./cmd/... ./pkg/... ./hack/... ./test/kit/... ./test/house/...
+
+sanity: ## test the demo driver with the CSI conformance suite
+	cd hack/sanity && go test -count=1 ./...
+
+integration: build control-plane ## test the provisioner against a real control plane
+	go test ./test/integration/... -count=1 -parallel 16 -timeout 20m
+
+lint: ## gofmt, go vet and golangci-lint
+	hack/lint.sh
+
+verify: ## check all that can be checked without running the product
+	hack/verify.sh
+
+vendor: ## bring go.mod, go.sum and vendor/ up to date
+	go mod tidy
+	go mod vendor
+
+generate: ## write the generated files again
+	hack/generate.sh
+
+image: ## build the container image (needs docker)
+	docker build --build-arg VERSION=$(VERSION) -t $(IMAGE) .
+
+clean: ## remove all that was compiled, the control plane too
+	rm -rf bin

@@ -1,0 +1,96 @@
+package demodriver
+
+import (
+	"fmt"
+	"math"
+
+	"github.com/container-storage-interface/spec/lib/go/csi"
+)
+
+const (
+	// DefaultName is the driver name when Config has none.
+	DefaultName = "demo.csi-clone-provisioner.example"
+	// minGranularity is 1 MiB: the unit in which disk tools count.
+	minGranularity = 1 << 20
+)
+
+// PublishMode is how NodePublishVolume shows a volume at its target path.
+type PublishMode string
+
+const (
+	// PublishAuto mounts as root if that is allowed and links otherwise.
+	PublishAuto PublishMode = "auto"
+	// PublishMount always bind-mounts.
+	PublishMount PublishMode = "mount"
+	// PublishSymlink always makes a symbolic link.
+	PublishSymlink PublishMode = "symlink"
+)
+
+// Config says what driver to make. Only Dir is required.
+type Config struct {
+	// Name is the driver's name; empty means DefaultName.
+	Name string
+	// Version is the version it reports; empty means "dev".
+	Version string
+	// Dir is where volumes are kept. It is made if missing and belongs to one
+	// driver at a time.
+	Dir string
+	// NodeID is what NodeGetInfo reports; empty means "node-1".
+	NodeID string
+	// Segments is the topology of the node; empty means no topology at all.
+	Segments map[string]string
+	// Capacity is how many bytes of volumes and snapshots there may be; 0 means
+	// no limit, GetCapacity then reports what the file system has free.
+	Capacity int64
+	// Granularity is what sizes are rounded up to; 0 means 1 MiB, the least.
+	Granularity int64
+	// PublishMode is how volumes are shown on the node; empty means PublishAuto.
+	PublishMode PublishMode
+	// Without lists controller capabilities to leave out. The calls behind them
+	// are refused.
+	Without []csi.ControllerServiceCapability_RPC_Type
+	// WithoutPlugin lists plugin capabilities to leave out. Without
+	// CONTROLLER_SERVICE there is no controller service.
+	WithoutPlugin []csi.PluginCapability_Service_Type
+	// NoSync leaves it to the operating system when data reach the disk: faster,
+	// and safe against a crash of the driver but not of the machine.
+	NoSync bool
+}
+
+// withDefaults fills in what is empty.
+func (c Config) withDefaults() Config {
+	if c.Name == "" {
+		c.Name = DefaultName
+	}
+	if c.Version == "" {
+		c.Version = "dev"
+	}
+	if c.NodeID == "" {
+		c.NodeID = "node-1"
+	}
+	if c.Granularity == 0 {
+		c.Granularity = minGranularity
+	}
+	if c.PublishMode == "" {
+		c.PublishMode = PublishAuto
+	}
+	return c
+}
+
+func (c Config) validate() error {
+	if c.Dir == "" {
+		return fmt.Errorf("demo driver %q has no directory; set Dir", c.Name)
+	}
+	if c.Granularity < minGranularity || c.Granularity > math.MaxInt64/2 {
+		return fmt.Errorf("granularity of demo driver %q is %d bytes; use %d or more", c.Name, c.Granularity, int64(minGranularity))
+	}
+	if c.Capacity < 0 {
+		return fmt.Errorf("capacity of demo driver %q is %d bytes; use 0 (no limit) or more", c.Name, c.Capacity)
+	}
+	switch c.PublishMode {
+	case PublishAuto, PublishMount, PublishSymlink:
+		return nil
+	default:
+		return fmt.Errorf("publish mode of demo driver %q is %q; use auto, mount or symlink", c.Name, c.PublishMode)
+	}
+}

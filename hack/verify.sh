@@ -1,0 +1,88 @@
+#!/usr/bin/env bash
+# Checks everything that can be checked without running the product: style,
+# conventions, and that nothing which is derived from something else has been left
+# behind. Every check is run, each is printed with its time, and the exit code is 1
+# if any failed. The work tree is not touched.
+#
+#   hack/verify.sh            all checks
+#   hack/verify.sh NAME...    only these; names as printed
+set -uo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+# With -mod=mod the go command would correct go.mod on the way.
+GOFLAGS=$(sed "s/-mod=[a-z]*//g" <<<"${GOFLAGS:-}")
+export GOFLAGS
+export GOWORK=off
+
+tmp=$(mktemp -d "${TMPDIR:-/tmp}/verify.XXXXXX") || exit 1
+trap 'rm -rf "$tmp"' EXIT
+
+# modules prints the folder of every module of ours.
+modules() {
+  git ls-files --cached --others --exclude-standard -- go.mod '*/go.mod' | grep -v '^vendor/' | LC_ALL=C sort | while read -r mod; do
+    if [ -f "$mod" ]; then dirname "$mod"; fi
+  done
+}
+
+check_tidy() { (cd "$1" && go mod tidy -diff); }
+
+# check_vendor makes vendor/ again beside the work tree and compares.
+check_vendor() {
+  go mod vendor -o "$tmp/vendor" || return
+  if ! diff -rq "$tmp/vendor" vendor; then
+    echo "vendor/ is not what go.mod says; run go mod vendor"
+    return 1
+  fi
+}
+
+# check_generated generates beside the work tree and compares.
+check_generated() {
+  local name stale=0
+  hack/generate.sh --out "$tmp/generated" || return
+  for name in $(hack/generate.sh --list); do
+    if ! diff -u "$name" "$tmp/generated/$name"; then
+      echo "$name is not what the code says; run hack/generate.sh"
+      stale=1
+    fi
+  done
+  return $stale
+}
+
+# Passed results are not reused: git, which the tests ask for the list of files,
+# is out of the go command's sight.
+check_house() { go test -count=1 ./test/house/...; }
+
+wanted=("$@") known=() failed=() passed=0
+check() { # check NAME COMMAND...
+  local name=$1 began=$SECONDS
+  shift
+  known+=("$name")
+  if [ ${#wanted[@]} -gt 0 ] && [[ ! " ${wanted[*]} " == *" $name "* ]]; then return; fi
+  echo "verify: $name ..."
+  if "$@" </dev/null >"$tmp/log" 2>&1; then
+    passed=$((passed + 1))
+    echo "verify: $name ok ($((SECONDS - began)) s)"
+  else
+    failed+=("$name")
+    sed 's/^/    /' "$tmp/log"
+    echo "verify: $name FAILED ($((SECONDS - began)) s)"
+  fi
+}
+
+check house check_house
+check generated check_generated
+for module in $(modules); do check "tidy:$module" check_tidy "$module"; done
+check vendor check_vendor
+check lint hack/lint.sh
+
+for name in ${wanted[@]+"${wanted[@]}"}; do
+  if [[ ! " ${known[*]} " == *" $name "* ]]; then
+    echo "verify: no check is called $name; there are: ${known[*]}" >&2
+    exit 2
+  fi
+done
+if [ ${#failed[@]} -gt 0 ]; then
+  echo "verify: $passed ok, ${#failed[@]} FAILED: ${failed[*]}"
+  exit 1
+fi
+echo "verify: all $passed ok"

@@ -1,0 +1,680 @@
+package integration
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/container-storage-interface/spec/lib/go/csi"
+	v1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/hack/demodriver"
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/test/kit"
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/test/kit/cluster"
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/test/kit/faults"
+)
+
+// With these what is driven by a back-off comes too late for any test.
+const (
+	noBackOff    = "--retry-interval-start=5m"
+	noBackOffMax = "--retry-interval-max=5m"
+)
+
+const cloningProtection = "provisioner.storage.kubernetes.io/cloning-protection"
+
+// told is an event as its reader sees it.
+type told struct{ kind, reason, message string }
+
+// said returns the events of a claim that the provisioner sent.
+func said(env *kit.Env, claim string) []v1.Event {
+	return slices.DeleteFunc(env.Events(claim), func(event v1.Event) bool {
+		return event.Source.Component != env.DriverName+"/csi-clone-provisioner"
+	})
+}
+
+// heard returns an error unless the provisioner sent exactly these events for a
+// claim, in this order and each once.
+func heard(env *kit.Env, claim string, want ...told) error {
+	events := said(env, claim)
+	var got []told
+	once := true
+	for _, event := range events {
+		got = append(got, told{event.Type, event.Reason, event.Message})
+		once = once && event.Count <= 1
+	}
+	if slices.Equal(got, want) && once {
+		return nil
+	}
+	var text strings.Builder
+	for _, event := range events {
+		fmt.Fprintf(&text, "\n    %d x %s %s: %s", event.Count, event.Type, event.Reason, event.Message)
+	}
+	text.WriteString("\n  instead of")
+	for _, event := range want {
+		fmt.Fprintf(&text, "\n    1 x %s %s: %s", event.kind, event.reason, event.message)
+	}
+	return fmt.Errorf("the events of claim %q are%s", claim, text.String())
+}
+
+// judgements counts how often the provisioner has found that a claim cannot start.
+func judgements(p *kit.Provisioner, env *kit.Env, claim string) int {
+	return strings.Count(p.Log(), fmt.Sprintf(`"Claim is not admitted" claim="%s/%s"`, env.Namespace, claim))
+}
+
+// judged returns an error unless that has happened so often.
+func judged(p *kit.Provisioner, env *kit.Env, claim string, times int) error {
+	if n := judgements(p, env, claim); n < times {
+		return fmt.Errorf("it was judged %d times, want %d", n, times)
+	}
+	return nil
+}
+
+// touch changes something about a claim that matters to nobody.
+func touch(env *kit.Env, claim string) {
+	env.Update(claim, kit.Annotation("example.com/touched", time.Now().Format(time.RFC3339Nano)))
+}
+
+// brokenRule is a world in which claim "copy" cannot be provisioned.
+type brokenRule struct {
+	name string
+	// config of the driver; nil for one that can everything.
+	config func(*demodriver.Config)
+	// prepare makes what the claim refers to; nil for a bound source "src". It
+	// may return what mends the rule.
+	prepare func(*testing.T, *kit.Env) (mend func())
+	// claim returns the options of claim "copy"; nil for a clone of "src".
+	claim func(*kit.Env) []kit.ClaimOption
+	// event that is sent. {driver}, {class}, {namespace} and {pv} (of the source)
+	// are filled in.
+	event told
+}
+
+func bindSource(options ...kit.ClaimOption) func(*testing.T, *kit.Env) func() {
+	return func(_ *testing.T, env *kit.Env) func() {
+		env.Create(env.Claim("src", options...))
+		env.WaitBound("src")
+		return nil
+	}
+}
+
+// noSource prepares nothing.
+func noSource(*testing.T, *kit.Env) func() { return nil }
+
+// mendedBy makes the source again the way it should be.
+func mendedBy(wrong, right []kit.ClaimOption) func(*testing.T, *kit.Env) func() {
+	return func(t *testing.T, env *kit.Env) func() {
+		bindSource(wrong...)(t, env)
+		return func() {
+			env.Delete("src")
+			env.WaitGone("src")
+			env.Create(env.Claim("src", right...))
+		}
+	}
+}
+
+// oddClass makes class "{class}-odd" with the parameters; without them it is as
+// it should be.
+func oddClass(parameters map[string]string) func(*testing.T, *kit.Env) func() {
+	return func(t *testing.T, env *kit.Env) func() {
+		bindSource()(t, env)
+		name := env.Class + "-odd"
+		env.CreateClass(name, func(class *storagev1.StorageClass) { class.Parameters = parameters })
+		return func() {
+			if err := env.Admin.StorageV1().StorageClasses().Delete(env.Ctx, name, metav1.DeleteOptions{}); err != nil {
+				t.Fatal(err)
+			}
+			env.CreateClass(name)
+		}
+	}
+}
+
+// plus is a clone of "src" with more options.
+func plus(options ...kit.ClaimOption) func(*kit.Env) []kit.ClaimOption {
+	return func(*kit.Env) []kit.ClaimOption { return append(options, kit.CloneOf("src")) }
+}
+
+func inClass(suffix string) func(*kit.Env) []kit.ClaimOption {
+	return func(env *kit.Env) []kit.ClaimOption { return plus(kit.Class(env.Class + suffix))(env) }
+}
+
+// given does what the PV controller does when it knows the class.
+func given(env *kit.Env) kit.ClaimOption {
+	return kit.Annotation("volume.kubernetes.io/storage-provisioner", env.DriverName)
+}
+
+func without(capability csi.ControllerServiceCapability_RPC_Type) func(*demodriver.Config) {
+	return func(config *demodriver.Config) {
+		config.Without = []csi.ControllerServiceCapability_RPC_Type{capability}
+	}
+}
+
+// staticPV returns a PV made by hand for a claim; it is not created.
+func staticPV(env *kit.Env, claim string, volume v1.PersistentVolumeSource) *v1.PersistentVolume {
+	return &v1.PersistentVolume{
+		ObjectMeta: metav1.ObjectMeta{Name: env.Namespace + "-static"},
+		Spec: v1.PersistentVolumeSpec{
+			AccessModes:                   []v1.PersistentVolumeAccessMode{v1.ReadWriteOnce},
+			Capacity:                      v1.ResourceList{v1.ResourceStorage: resource.MustParse("1Gi")},
+			PersistentVolumeReclaimPolicy: v1.PersistentVolumeReclaimRetain,
+			PersistentVolumeSource:        volume,
+			ClaimRef:                      &v1.ObjectReference{Namespace: env.Namespace, Name: claim},
+		},
+	}
+}
+
+func csiVolume(driver, handle string) v1.PersistentVolumeSource {
+	return v1.PersistentVolumeSource{CSI: &v1.CSIPersistentVolumeSource{Driver: driver, VolumeHandle: handle}}
+}
+
+func createPV(t *testing.T, env *kit.Env, pv *v1.PersistentVolume) {
+	t.Helper()
+	if _, err := env.Admin.CoreV1().PersistentVolumes().Create(env.Ctx, pv, metav1.CreateOptions{}); err != nil {
+		t.Fatalf("creating PV %q: %v", pv.Name, err)
+	}
+}
+
+// staticClaim is a claim for the PV of staticPV.
+func staticClaim(env *kit.Env, name string) *v1.PersistentVolumeClaim {
+	return env.Claim(name, kit.Class(""), func(claim *v1.PersistentVolumeClaim) {
+		claim.Spec.VolumeName = env.Namespace + "-static"
+	})
+}
+
+// volumeByHand has the driver make a volume that no claim asked for, and returns
+// its handle.
+func volumeByHand(t *testing.T, env *kit.Env) string {
+	t.Helper()
+	conn, err := env.Driver.Dial()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	reply, err := csi.NewControllerClient(conn).CreateVolume(env.Ctx, &csi.CreateVolumeRequest{
+		Name:          "by-hand",
+		CapacityRange: &csi.CapacityRange{RequiredBytes: 1 << 30},
+		VolumeCapabilities: []*csi.VolumeCapability{{
+			AccessMode: &csi.VolumeCapability_AccessMode{Mode: csi.VolumeCapability_AccessMode_SINGLE_NODE_WRITER},
+			AccessType: &csi.VolumeCapability_Mount{Mount: &csi.VolumeCapability_MountVolume{}},
+		}},
+	})
+	if err != nil {
+		t.Fatalf("making a volume by hand: %v", err)
+	}
+	return reply.GetVolume().GetVolumeId()
+}
+
+// staticSource binds "src" to a PV made by hand.
+func staticSource(volume v1.PersistentVolumeSource) func(*testing.T, *kit.Env) func() {
+	return func(t *testing.T, env *kit.Env) func() {
+		createPV(t, env, staticPV(env, "src", volume))
+		env.Create(staticClaim(env, "src"))
+		env.WaitBound("src")
+		return func() {
+			env.Delete("src")
+			env.WaitGone("src")
+			env.Create(env.Claim("src"))
+		}
+	}
+}
+
+// driverRules are those about the driver and the class.
+func driverRules() []brokenRule {
+	return []brokenRule{
+		{
+			name:   "rule 1: the driver cannot clone",
+			config: without(csi.ControllerServiceCapability_RPC_CLONE_VOLUME),
+			event: told{"Warning", "CloneNotSupported",
+				`driver "{driver}" cannot clone (no CLONE_VOLUME capability); use a snapshot or a class of another driver`},
+		},
+		{
+			name:    "rule 1: the driver cannot create volumes",
+			config:  without(csi.ControllerServiceCapability_RPC_CREATE_DELETE_VOLUME),
+			prepare: noSource,
+			event: told{"Warning", "DriverCapabilityMissing",
+				`driver "{driver}" cannot provision volumes (no CREATE_DELETE_VOLUME capability); use a class of another driver`},
+		},
+		{
+			name: "rule 1: the driver has no controller service",
+			config: func(config *demodriver.Config) {
+				config.WithoutPlugin = []csi.PluginCapability_Service_Type{csi.PluginCapability_Service_CONTROLLER_SERVICE}
+			},
+			prepare: noSource,
+			event: told{"Warning", "DriverCapabilityMissing",
+				`driver "{driver}" cannot provision volumes (no CONTROLLER_SERVICE capability); use a class of another driver`},
+		},
+		{
+			name:    "the class has a parameter with a typing error",
+			prepare: oddClass(map[string]string{"csi.storage.k8s.io/fstyp": "ext4"}),
+			claim:   inClass("-odd"),
+			event: told{"Warning", "InvalidStorageClass",
+				`StorageClass "{class}-odd" has the unknown parameter "csi.storage.k8s.io/fstyp"; keys that begin with "csi.storage.k8s.io/" are reserved, correct or remove it`},
+		},
+		{
+			name:    "the class names two file systems",
+			prepare: oddClass(map[string]string{"csi.storage.k8s.io/fstype": "ext4", "FSType": "xfs"}),
+			claim:   inClass("-odd"),
+			event: told{"Warning", "InvalidStorageClass",
+				`StorageClass "{class}-odd" names the file system more than once (FSType, csi.storage.k8s.io/fstype); keep "csi.storage.k8s.io/fstype" only`},
+		},
+		{
+			name: "the class has secrets",
+			prepare: oddClass(map[string]string{
+				"csi.storage.k8s.io/provisioner-secret-name": "s", "csi.storage.k8s.io/provisioner-secret-namespace": "n",
+			}),
+			claim: inClass("-odd"),
+			event: told{"Warning", "NotSupportedYet",
+				`parameter "csi.storage.k8s.io/provisioner-secret-name" of StorageClass "{class}-odd" is not supported: this version of the provisioner passes no secrets to drivers; use a class without it`},
+		},
+		{
+			name: "the class does not exist",
+			prepare: func(t *testing.T, env *kit.Env) func() {
+				bindSource()(t, env)
+				return func() { env.CreateClass(env.Class + "-later") }
+			},
+			claim: func(env *kit.Env) []kit.ClaimOption { return append(inClass("-later")(env), given(env)) },
+			event: told{"Normal", "StorageClassNotFound",
+				`the claim waits for StorageClass "{class}-later", which does not exist; provisioning starts by itself when it is there`},
+		},
+		{
+			name: "the claim has a VolumeAttributesClass",
+			claim: plus(func(claim *v1.PersistentVolumeClaim) {
+				name := "gold"
+				claim.Spec.VolumeAttributesClassName = &name
+			}),
+			event: told{"Warning", "NotSupportedYet",
+				`VolumeAttributesClass "gold" is not supported by this version of the provisioner; create the claim again without spec.volumeAttributesClassName`},
+		},
+	}
+}
+
+// sourceRules are those about the source.
+func sourceRules() []brokenRule {
+	const unusable = "CloneSourceUnusable"
+	return []brokenRule{
+		{
+			name: "rule 2: the source does not exist",
+			prepare: func(_ *testing.T, env *kit.Env) func() {
+				return func() { env.Create(env.Claim("src")) }
+			},
+			event: told{"Normal", "CloneSourceNotFound",
+				`clone waits for source PVC "src", which does not exist; it starts by itself when that PVC is there and bound`},
+		},
+		{
+			name: "rule 3: the source is being provisioned",
+			prepare: func(_ *testing.T, env *kit.Env) func() {
+				gate := env.Faults.On("CreateVolume").When(func(req any) bool { return !ofClones(req) }).Gate()
+				env.Create(env.Claim("src"))
+				<-gate.Entered()
+				return gate.Release
+			},
+			event: told{"Normal", "CloneSourceNotBound", `clone waits until source PVC "src" is bound (it is Pending); it then starts by itself`},
+		},
+		{
+			name: "rule 3: the source waits for its class",
+			prepare: func(_ *testing.T, env *kit.Env) func() {
+				env.Create(env.Claim("src", kit.Class(env.Class+"-later")))
+				return func() { env.CreateClass(env.Class + "-later") }
+			},
+			event: told{"Normal", "CloneSourceNotBound", `clone waits until source PVC "src" is bound (it is Pending); it then starts by itself`},
+		},
+		{
+			name:    "rule 3: the source's volume is of another driver",
+			prepare: staticSource(csiVolume("other.example", "volume-1")),
+			event: told{"Warning", unusable,
+				`cannot clone source PVC "src": its PV "{pv}" belongs to driver "other.example", this claim's class to driver "{driver}"; use a class of the source's driver`},
+		},
+		{
+			name:    "rule 3: the source's volume is not a CSI volume",
+			prepare: staticSource(v1.PersistentVolumeSource{HostPath: &v1.HostPathVolumeSource{Path: "/nowhere"}}),
+			event: told{"Warning", unusable,
+				`cannot clone source PVC "src": its PV "{pv}" is not a CSI volume; create the claim again with a source provisioned by driver "{driver}"`},
+		},
+		{
+			name: "rule 3: the source has lost its PV",
+			prepare: func(t *testing.T, env *kit.Env) func() {
+				staticSource(csiVolume("other.example", "volume-1"))(t, env)
+				dropPV(t, env, env.Namespace+"-static")
+				waitLost(env, "src")
+				return nil
+			},
+			event: told{"Warning", unusable,
+				`cannot clone source PVC "src": it is Lost, its PV "{pv}" is gone; create the claim again with another source`},
+		},
+		{
+			name:    "rule 3: the source's PV points at another claim",
+			prepare: pointElsewhere,
+			event: told{"Warning", unusable,
+				`cannot clone source PVC "src": its PV "{pv}" is bound to another claim ({namespace}/other, uid {other}); create the claim again with another source`},
+		},
+		{
+			name: "rule 4: the source is being deleted",
+			prepare: func(t *testing.T, env *kit.Env) func() {
+				bindSource(kit.Finalizer("example.com/held"))(t, env)
+				env.Delete("src")
+				return func() {
+					env.Update("src", func(claim *v1.PersistentVolumeClaim) {
+						claim.Finalizers = slices.DeleteFunc(claim.Finalizers, func(f string) bool { return f == "example.com/held" })
+					})
+					env.WaitGone("src")
+					env.Create(env.Claim("src"))
+				}
+			},
+			event: told{"Warning", "CloneSourceDeleting", `cannot clone source PVC "src": it is being deleted; create the claim again with another source`},
+		},
+		{
+			name:    "rule 7: a block volume for a file system",
+			prepare: mendedBy([]kit.ClaimOption{kit.Block()}, nil),
+			event: told{"Warning", "CloneVolumeModeMismatch",
+				`clone needs volumeMode Block: source PVC "src" is Block, this claim asks for Filesystem; set spec.volumeMode: Block`},
+		},
+		{
+			name:    "rule 7: a file system for a block volume",
+			prepare: mendedBy(nil, []kit.ClaimOption{kit.Block()}),
+			claim:   plus(kit.Block()),
+			event: told{"Warning", "CloneVolumeModeMismatch",
+				`clone needs volumeMode Filesystem: source PVC "src" is Filesystem, this claim asks for Block; set spec.volumeMode: Filesystem`},
+		},
+		{
+			name:    "rule 8: the claim is smaller than the source",
+			prepare: mendedBy([]kit.ClaimOption{kit.Size("10Gi")}, []kit.ClaimOption{kit.Size("5Gi")}),
+			claim:   plus(kit.Size("5Gi")),
+			event: told{"Warning", "CloneTooSmall",
+				`clone needs at least 10Gi: source PVC "src" has 10Gi, this claim asks for 5Gi; raise spec.resources.requests.storage`},
+		},
+		{
+			name:  "rule 8: the claim is a byte smaller than the source",
+			claim: plus(kit.Size("1073741823")),
+			event: told{"Warning", "CloneTooSmall",
+				`clone needs at least 1Gi: source PVC "src" has 1Gi, this claim asks for 1073741823; raise spec.resources.requests.storage`},
+		},
+	}
+}
+
+// claimRules are those about the claim alone.
+func claimRules() []brokenRule {
+	example, snapshots := "example.com", "snapshot.storage.k8s.io"
+	selector := told{"Warning", "SelectorNotSupported",
+		`a claim with spec.selector cannot be provisioned; create it again without the selector, or bind it to an existing PV`}
+	return []brokenRule{
+		{
+			name:  "rule 9: a clone with a selector",
+			claim: plus(kit.Selector(map[string]string{"tier": "fast"})),
+			event: selector,
+		},
+		{
+			name:    "rule 9: a blank claim with a selector",
+			prepare: noSource,
+			claim: func(*kit.Env) []kit.ClaimOption {
+				return []kit.ClaimOption{kit.Selector(map[string]string{"tier": "fast"})}
+			},
+			event: selector,
+		},
+		{
+			name:    "the claim names itself",
+			prepare: noSource,
+			claim:   func(*kit.Env) []kit.ClaimOption { return []kit.ClaimOption{kit.CloneOf("copy")} },
+			event: told{"Warning", "CloneOfItself",
+				`claim "copy" names itself as its source; create it again with the name of another PVC in spec.dataSource`},
+		},
+		{
+			name:    "a snapshot",
+			prepare: noSource,
+			claim: func(*kit.Env) []kit.ClaimOption {
+				return []kit.ClaimOption{kit.DataSourceRef(v1.TypedObjectReference{APIGroup: &snapshots, Kind: "VolumeSnapshot", Name: "snap"})}
+			},
+			event: told{"Warning", "NotSupportedYet",
+				`restoring VolumeSnapshot "snap" is not supported by this version of the provisioner; clone a PVC instead`},
+		},
+		{
+			name:    "a kind that a populator knows",
+			prepare: noSource,
+			claim: func(*kit.Env) []kit.ClaimOption {
+				return []kit.ClaimOption{kit.DataSourceRef(v1.TypedObjectReference{APIGroup: &example, Kind: "Filler", Name: "water"})}
+			},
+			event: told{"Normal", "Provisioning", `Assuming an external populator will provision the volume`},
+		},
+	}
+}
+
+// dropPV deletes a PV whatever wants to keep it.
+func dropPV(t *testing.T, env *kit.Env, name string) {
+	t.Helper()
+	pvs := env.Admin.CoreV1().PersistentVolumes()
+	if err := pvs.Delete(env.Ctx, name, metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	pv, err := pvs.Get(env.Ctx, name, metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	pv.Finalizers = nil
+	if _, err := pvs.Update(env.Ctx, pv, metav1.UpdateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	env.WaitPVGone(name)
+}
+
+func waitLost(env *kit.Env, claim string) {
+	env.Eventually(fmt.Sprintf("claim %q is Lost", claim), func() error {
+		if phase := env.Get(claim).Status.Phase; phase != v1.ClaimLost {
+			return fmt.Errorf("it is %s", phase)
+		}
+		return nil
+	})
+}
+
+// pointElsewhere binds "src" to a PV of the driver and then lets the PV point at
+// claim "other", which asks for more than it has. The PV controller calls such a
+// source Lost.
+func pointElsewhere(t *testing.T, env *kit.Env) func() {
+	staticSource(csiVolume(env.DriverName, volumeByHand(t, env)))(t, env)
+	env.Create(env.Claim("other", kit.Class(""), kit.Size("2Gi")))
+	pvs := env.Admin.CoreV1().PersistentVolumes()
+	point := func(claim string) {
+		pv := env.PV("src")
+		pv.Spec.ClaimRef = &v1.ObjectReference{
+			APIVersion: "v1", Kind: "PersistentVolumeClaim",
+			Namespace: env.Namespace, Name: claim, UID: env.Get(claim).UID,
+		}
+		if _, err := pvs.Update(env.Ctx, pv, metav1.UpdateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	point("other")
+	waitLost(env, "src")
+	return func() { point("src") }
+}
+
+func TestABrokenRuleIsToldOnceAndNothingIsDone(t *testing.T) {
+	t.Parallel()
+	for _, rule := range slices.Concat(driverRules(), sourceRules(), claimRules()) {
+		t.Run(rule.name, func(t *testing.T) {
+			t.Parallel()
+			checkRule(t, rule)
+		})
+	}
+}
+
+func checkRule(t *testing.T, rule brokenRule) {
+	var options []kit.Option
+	if rule.config != nil {
+		options = append(options, kit.DriverConfig(rule.config))
+	}
+	env := kit.New(t, options...)
+	p := env.StartProvisioner(noBackOff, noBackOffMax, "--timeout=2m")
+	prepare, claim := rule.prepare, rule.claim
+	if prepare == nil {
+		prepare = bindSource()
+	}
+	if claim == nil {
+		claim = plus()
+	}
+	mend := prepare(t, env)
+	env.Create(env.Claim("copy", claim(env)...))
+
+	event := told{rule.event.kind, rule.event.reason, fill(env, rule.event.message)}
+	env.Eventually("the rule is told", func() error { return heard(env, "copy", event) })
+	touchAll(env, p, rule.event.reason != "StorageClassNotFound")
+	env.Steadily("the rule was told once, and nothing is done", 500*time.Millisecond, func() error {
+		if err := heard(env, "copy", event); err != nil {
+			return err
+		}
+		return untouched(env)
+	})
+	if mend == nil {
+		return
+	}
+
+	before := ""
+	if slices.Contains(claimsOf(env), "src") && isBound(env.Get("src")) {
+		before = string(env.Get("src").UID)
+	}
+	bound := when(t, env, "src", func(src *v1.PersistentVolumeClaim) bool { return isBound(src) && string(src.UID) != before })
+	mend()
+	mended := time.Now()
+	env.WaitBound("copy")
+	began := callsFor(env, "copy")[0].Start
+	t.Logf("delay of the first CreateVolume: %s after the last write that mended the rule", began.Sub(mended).Round(time.Millisecond))
+	if string(env.Get("src").UID) != before {
+		t.Logf("delay of the first CreateVolume: %s after the source was bound", began.Sub(await(t, bound, "the source is bound")).Round(time.Millisecond))
+	}
+	leave(env, "src")
+}
+
+// fill puts the names of a test into a text.
+func fill(env *kit.Env, text string) string {
+	replace := []string{"{driver}", env.DriverName, "{class}", env.Class, "{namespace}", env.Namespace}
+	if strings.Contains(text, "{pv}") {
+		replace = append(replace, "{pv}", env.Get("src").Spec.VolumeName)
+	}
+	if strings.Contains(text, "{other}") {
+		replace = append(replace, "{other}", string(env.Get("other").UID))
+	}
+	return strings.NewReplacer(replace...).Replace(text)
+}
+
+// touchAll changes claim "copy", and its source if there is one and the verdict
+// was made with a look at it, and waits until the claim was judged again.
+func touchAll(env *kit.Env, p *kit.Provisioner, source bool) {
+	for _, name := range claimsOf(env) {
+		if name == "copy" || name == "src" && source {
+			before := judgements(p, env, "copy")
+			touch(env, name)
+			env.Eventually("the claim is judged again", func() error { return judged(p, env, "copy", before+1) })
+		}
+	}
+}
+
+// claimsOf returns the names of the test's claims.
+func claimsOf(env *kit.Env) []string {
+	list, err := env.Admin.CoreV1().PersistentVolumeClaims(env.Namespace).List(env.Ctx, metav1.ListOptions{})
+	if err != nil {
+		return nil
+	}
+	var names []string
+	for _, claim := range list.Items {
+		names = append(names, claim.Name)
+	}
+	return names
+}
+
+// untouched returns an error if anything was done for claim "copy".
+func untouched(env *kit.Env) error {
+	if calls := append(cloneCalls(env), callsFor(env, "copy")...); len(calls) > 0 {
+		return fmt.Errorf("the driver was called: %v", calls[0].Request)
+	}
+	for _, name := range claimsOf(env) {
+		switch claim := env.Get(name); {
+		case slices.Contains(claim.Finalizers, cloningProtection):
+			return fmt.Errorf("claim %q is protected as a source", name)
+		case slices.Contains(claim.Finalizers, strings.ToLower(env.DriverName)+"/provisioning") && name == "copy":
+			return fmt.Errorf("claim %q is on record", name)
+		}
+	}
+	return nil
+}
+
+func TestAClaimWithAPresetVolumeNameIsNotOurs(t *testing.T) {
+	t.Parallel()
+	env := kit.New(t)
+	env.StartProvisioner(noBackOff, noBackOffMax)
+	bindSource()(t, env)
+	preset := func(claim *v1.PersistentVolumeClaim) { claim.Spec.VolumeName = env.Namespace + "-none" }
+	// Given to the driver by hand: the PV controller would not.
+	env.Create(env.Claim("copy", preset, given(env), kit.CloneOf("src")))
+	env.Create(env.Claim("blank", preset, given(env)))
+	env.Create(env.Claim("later")) // when this one is through, the others were looked at
+	env.WaitBound("later")
+	env.Steadily("nothing is said or done", time.Second, func() error {
+		for _, name := range []string{"copy", "blank"} {
+			if err := heard(env, name); err != nil {
+				return err
+			}
+			if calls := callsFor(env, name); len(calls) > 0 {
+				return fmt.Errorf("the driver was called: %v", calls[0].Request)
+			}
+		}
+		return untouched(env)
+	})
+}
+
+func TestACloneFromAnotherNamespaceIsRefused(t *testing.T) {
+	t.Parallel()
+	// Without this gate the API server drops such a reference.
+	world := kit.StartCluster(t, cluster.Options{APIServerArgs: []string{"--feature-gates=CrossNamespaceVolumeDataSource=true"}})
+	env := kit.New(t, kit.On(world))
+	p := env.StartProvisioner(noBackOff, noBackOffMax)
+	bindSource()(t, env) // of the same name: it must not be taken for the other
+	other := env.Namespace + "-other"
+	env.AddNamespace(other)
+	env.Create(env.Claim("src", kit.InNamespace(other)))
+	env.WaitBound(other + "/src")
+	env.Create(env.Claim("copy", kit.CloneOfIn(other, "src")))
+	event := told{"Warning", "NotSupportedYet", fmt.Sprintf(
+		`cloning PVC "src" of namespace %q is not supported by this version of the provisioner; name a source in the claim's own namespace`, other)}
+	env.Eventually("the rule is told", func() error { return heard(env, "copy", event) })
+	before := judgements(p, env, "copy")
+	touch(env, "copy")
+	env.Eventually("the claim is judged again", func() error { return judged(p, env, "copy", before+1) })
+	env.Steadily("the rule was told once, and nothing is done", 500*time.Millisecond, func() error {
+		if err := heard(env, "copy", event); err != nil {
+			return err
+		}
+		if err := unmarked(env, other+"/src"); err != nil {
+			return err
+		}
+		return untouched(env)
+	})
+}
+
+func TestARefusedOrWaitingClaimCanBeDeletedAndBlocksNothing(t *testing.T) {
+	t.Parallel()
+	env := kit.New(t)
+	env.StartProvisioner(noBackOff, noBackOffMax)
+	bindSource(kit.Size("2Gi"))(t, env)
+	env.Create(
+		env.Claim("too-small", kit.CloneOf("src")),
+		env.Claim("waiting", kit.CloneOf("nothing")),
+		env.Claim("gated", kit.CloneOf("pending")),
+		env.Claim("pending", kit.Class(env.Class+"-none")))
+	env.WaitEvent("too-small", "CloneTooSmall")
+	env.WaitEvent("waiting", "CloneSourceNotFound")
+	env.WaitEvent("gated", "CloneSourceNotBound")
+	env.Delete("src", "pending")
+	env.WaitGone("src", "pending")
+	env.Delete("too-small", "waiting", "gated")
+	env.WaitGone("too-small", "waiting", "gated")
+	if calls := cloneCalls(env); len(calls) > 0 {
+		t.Errorf("the driver was called: %v", calls)
+	}
+}
+
+// gateClones holds every clone back at the driver.
+func gateClones(env *kit.Env) *faults.Gate {
+	return env.Faults.On("CreateVolume").When(ofClones).Gate()
+}

@@ -1,0 +1,210 @@
+package kit
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/test/kit/process"
+)
+
+const (
+	// stopGrace is how long a provisioner may take to stop after SIGTERM. Calls
+	// to the driver are limited to callTimeout, the rest is quick.
+	stopGrace = 20 * time.Second
+	// callTimeout is --timeout in tests: short, for many tests wait it out.
+	callTimeout = 3 * time.Second
+	// portTries is how often a provisioner is started when somebody else takes
+	// its port in between.
+	portTries = 3
+)
+
+// Provisioner is one process of the program under test.
+type Provisioner struct {
+	env  *Env
+	proc *process.Process
+	// URL is where /metrics, /healthz and /readyz are.
+	URL string
+	// ended says that the test ended the process or expects its end.
+	ended bool
+}
+
+// StartProvisioner starts the provisioner with the shipped RBAC and waits until
+// it is ready. Arguments are added after the test defaults and win over them.
+func (e *Env) StartProvisioner(args ...string) *Provisioner {
+	e.t.Helper()
+	for try := 1; ; try++ {
+		p := e.LaunchProvisioner(args...)
+		err := p.awaitReady()
+		if err == nil {
+			return p
+		}
+		if try < portTries && p.proc.Exited() && process.PortTaken(p.Log()) {
+			p.ended = true
+			continue
+		}
+		e.t.Fatalf("starting the provisioner: %v", err)
+	}
+}
+
+// LaunchProvisioner is StartProvisioner without waiting, for tests in which it
+// is not to become ready. See WaitReady and Wait.
+func (e *Env) LaunchProvisioner(args ...string) *Provisioner {
+	e.t.Helper()
+	port, err := process.FreePort()
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	address := "127.0.0.1:" + strconv.Itoa(port)
+	number := len(e.provisioners) + 1
+	proc, err := e.Cluster.Group().Start(process.Spec{
+		Name: fmt.Sprintf("provisioner-%d", number),
+		Path: e.world.binary,
+		Args: append(e.provisionerArgs(address), args...),
+		// The variable would win over the flag and lead to some real cluster.
+		Env: []string{"KUBECONFIG="},
+		Dir: e.dir,
+		Log: filepath.Join(e.dir, fmt.Sprintf("provisioner-%d.log", number)),
+	})
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	p := &Provisioner{env: e, proc: proc, URL: "http://" + address}
+	e.provisioners = append(e.provisioners, p)
+	return p
+}
+
+// provisionerArgs are the test defaults. A lease is as long as in production.
+func (e *Env) provisionerArgs(address string) []string {
+	return []string{
+		"--kubeconfig=" + e.world.kubeconfig,
+		"--csi-address=" + e.Driver.Socket,
+		"--http-endpoint=" + address,
+		"--leader-election=true",
+		"--leader-election-namespace=" + accountNamespace,
+		"--leader-election-retry-period=1s",
+		"--timeout=" + callTimeout.String(),
+		"--retry-interval-start=200ms",
+		"--retry-interval-max=2s",
+		"--v=4",
+	}
+}
+
+// WaitReady waits until the provisioner says that it is ready.
+func (p *Provisioner) WaitReady() {
+	p.env.t.Helper()
+	if err := p.awaitReady(); err != nil {
+		p.env.t.Fatalf("waiting for %s: %v", p.proc.Name(), err)
+	}
+}
+
+func (p *Provisioner) awaitReady() error {
+	var ended error
+	err := p.env.try(patience, func() error {
+		if p.proc.Exited() {
+			ended = fmt.Errorf("it ended: %s; its log: %s\n%s", p.proc.Fate(), p.proc.LogFile(), p.proc.LogTail(20))
+			return nil
+		}
+		_, err := p.get("/readyz")
+		return err
+	})
+	if ended != nil {
+		return ended
+	}
+	return err
+}
+
+// get returns the body of one of the provisioner's pages.
+func (p *Provisioner) get(path string) (string, error) {
+	ctx, cancel := context.WithTimeout(p.env.Ctx, 5*time.Second)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, p.URL+path, nil)
+	if err != nil {
+		return "", fmt.Errorf("asking %s for %s: %w", p.proc.Name(), path, err)
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return "", fmt.Errorf("asking %s for %s: %w", p.proc.Name(), path, err)
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		return "", fmt.Errorf("reading %s of %s: %w", path, p.proc.Name(), err)
+	}
+	if response.StatusCode != http.StatusOK {
+		return "", fmt.Errorf("%s of %s says %s: %s", path, p.proc.Name(), response.Status, body)
+	}
+	return string(body), nil
+}
+
+// Page returns what the provisioner answers for a path, "/metrics" for instance.
+func (p *Provisioner) Page(path string) string {
+	p.env.t.Helper()
+	body, err := p.get(path)
+	if err != nil {
+		p.env.t.Fatal(err)
+	}
+	return body
+}
+
+// Kill ends the provisioner as a power cut would. Unless another one runs, which
+// takes over when the lease runs out, the lease is made to run out at once, so
+// that the next one need not wait for it.
+func (p *Provisioner) Kill() {
+	p.env.t.Helper()
+	p.ended = true
+	p.proc.Kill()
+	if slices.ContainsFunc(p.env.provisioners, (*Provisioner).Running) {
+		return
+	}
+	if err := p.env.expireLease(); err != nil {
+		p.env.t.Fatal(err)
+	}
+}
+
+// Stop asks the provisioner to end and returns its exit code, -1 if it did not
+// end in time and was killed.
+func (p *Provisioner) Stop() int {
+	p.ended = true
+	if err := p.proc.Stop(stopGrace); err != nil {
+		p.env.t.Errorf("stopping the provisioner: %v", err)
+	}
+	return p.proc.ExitCode()
+}
+
+// Signal sends any signal; SIGSTOP and SIGCONT make it a process that hangs.
+func (p *Provisioner) Signal(sig syscall.Signal) {
+	p.env.t.Helper()
+	if err := p.proc.Signal(sig); err != nil {
+		p.env.t.Fatal(err)
+	}
+}
+
+// Wait waits until the provisioner ends by itself and returns its exit code.
+func (p *Provisioner) Wait() int {
+	p.env.t.Helper()
+	p.ended = true
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	select {
+	case <-p.proc.Done():
+	case <-timer.C:
+		p.env.t.Fatalf("%s did not end within %s", p.proc.Name(), patience)
+	}
+	return p.proc.ExitCode()
+}
+
+// Running says whether the process is alive.
+func (p *Provisioner) Running() bool { return !p.proc.Exited() }
+
+// PID returns the process id.
+func (p *Provisioner) PID() int { return p.proc.PID() }
+
+// Log returns all that the provisioner has logged.
+func (p *Provisioner) Log() string { return p.proc.Log() }
