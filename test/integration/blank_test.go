@@ -398,55 +398,93 @@ func TestAClaimWaitsForTheNameOfItsVolumeToBeFree(t *testing.T) {
 
 func TestClaimsThatAreMadeTogetherUnderOneNameShareNoVolume(t *testing.T) {
 	t.Parallel()
+	for name, workers := range map[string]string{
+		"called for side by side":        "--worker-threads=100",
+		"called for one after the other": "--worker-threads=1",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			env := kit.New(t)
+			env.StartProvisioner("--volume-name-prefix="+env.Namespace, "--volume-name-uuid-length=1", "--timeout=2m", workers)
+			// No PV exists before all claims are on record.
+			gate := env.Faults.On("CreateVolume").Gate()
+			claims := makeTogether(env, letters)
+			gate.Release()
+			winners, losers := settle(env, claims)
+			if n := len(env.PVs()); n != len(winners) {
+				t.Errorf("there are %d PVs for %d names", n, len(winners))
+			}
+
+			// The losers go, and take no volume with them that is another's.
+			env.Delete(losers...)
+			env.WaitGone(losers...)
+			for _, winner := range winners {
+				env.VolumePath(winner) // fails if there is no such volume
+			}
+			if err := volumes(env, len(winners)); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+func TestALoserOfAVolumeNameStartsWhenTheNameIsFree(t *testing.T) {
+	t.Parallel()
 	env := kit.New(t)
-	env.StartProvisioner("--volume-name-prefix="+env.Namespace, "--volume-name-uuid-length=1")
+	env.StartProvisioner("--volume-name-prefix="+env.Namespace, "--volume-name-uuid-length=1", "--timeout=2m", noBackOff, noBackOffMax)
+	gate := env.Faults.On("CreateVolume").Gate()
+	claims := makeTogether(env, letters)
+	gate.Release()
+	for len(claims) > 0 {
+		var winners []string
+		winners, claims = settle(env, claims)
+		env.Delete(winners...)
+		env.WaitGone(winners...)
+	}
+}
+
+// makeTogether creates claims and returns their names when all are on record.
+func makeTogether(env *kit.Env, count int) []string {
 	var names []string
-	letter := map[string]byte{}
-	for i := range letters {
+	for i := range count {
 		names = append(names, fmt.Sprintf("claim-%d", i))
 		env.Create(env.Claim(names[i]))
-		letter[names[i]] = env.Get(names[i]).UID[0]
 	}
-	var distinct []byte
-	for _, l := range letter {
-		if !slices.Contains(distinct, l) {
-			distinct = append(distinct, l)
-		}
-	}
-	bound := func() (yes, no []string) {
-		for _, name := range names {
-			if env.Get(name).Status.Phase == v1.ClaimBound {
-				yes = append(yes, name)
-			} else {
-				no = append(no, name)
+	record := env.DriverName + "/provisioning"
+	for _, name := range names {
+		env.Eventually(fmt.Sprintf("claim %q is on record", name), func() error {
+			if finalizers := env.Get(name).Finalizers; !slices.Contains(finalizers, record) {
+				return fmt.Errorf("it has finalizers %v", finalizers)
 			}
-		}
-		return yes, no
+			return nil
+		})
+	}
+	return names
+}
+
+// settle waits until of the claims with the same first letter in their uid one
+// is bound, and the others were told why they are not.
+func settle(env *kit.Env, claims []string) (winners, losers []string) {
+	distinct := map[byte]bool{}
+	for _, name := range claims {
+		distinct[env.Get(name).UID[0]] = true
 	}
 	env.Eventually("one claim of each name is bound, the others are told why not", func() error {
-		yes, no := bound()
-		if len(yes) != len(distinct) {
-			return fmt.Errorf("%d claims are bound, want %d", len(yes), len(distinct))
-		}
-		for _, name := range no {
+		winners, losers = nil, nil
+		for _, name := range claims {
+			if env.Get(name).Status.Phase == v1.ClaimBound {
+				winners = append(winners, name)
+				continue
+			}
+			losers = append(losers, name)
 			if env.CountEvents(name, "VolumeNameTaken")+env.CountEvents(name, "ProvisioningFailed") == 0 {
 				return fmt.Errorf("claim %q has heard nothing", name)
 			}
 		}
+		if len(winners) != len(distinct) {
+			return fmt.Errorf("%d claims are bound, want %d", len(winners), len(distinct))
+		}
 		return nil
 	})
-	if n := len(env.PVs()); n != len(distinct) {
-		t.Errorf("there are %d PVs for %d names", n, len(distinct))
-	}
-
-	// The losers go, and take no volume with them that is another's.
-	yes, no := bound()
-	env.Delete(no...)
-	env.WaitGone(no...)
-	for _, name := range yes {
-		env.VolumePath(name) // fails if there is no such volume
-	}
-	if err := volumes(env, len(distinct)); err != nil {
-		t.Error(err)
-	}
+	return winners, losers
 }
