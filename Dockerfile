@@ -1,4 +1,4 @@
-# The image holds the program and nothing else: no shell, no libraries, no root.
+# The image holds the program and nothing else: no shell, no libraries.
 #
 #   docker build --build-arg VERSION=v1.2.3 -t csi-clone-provisioner:v1.2.3 .
 #
@@ -27,8 +27,8 @@ LABEL org.opencontainers.image.title="csi-clone-provisioner" \
       org.opencontainers.image.version="${VERSION}"
 COPY LICENSE /LICENSE
 COPY --from=build /out/csi-clone-provisioner /csi-clone-provisioner
-# By number, so that runAsNonRoot can be checked. Connecting to the driver's socket
-# takes write permission on it: beside a driver that runs as root and keeps its
-# socket to itself, the pod has to set "runAsUser: 0" for this container.
-USER 65532:65532
+# No USER here, as in the incumbent's image: most drivers run as root and keep
+# their socket to themselves, and the image line must be all that changes. The
+# program needs no rights of its own; a pod that runs its driver as another user
+# sets "runAsUser" for both (deploy/kubernetes/deployment.yaml).
 ENTRYPOINT ["/csi-clone-provisioner"]

@@ -51,14 +51,22 @@ func (o *Options) leaderElectionFlags(f *pflag.FlagSet) {
 
 // compatibilityFlags are known to users of the incumbent and change nothing here.
 func compatibilityFlags(f *pflag.FlagSet) {
-	f.Uint("cloning-protection-threads", 1, "accepted for compatibility, without effect: sources need no threads of their own")
 	f.Bool("automaxprocs", false, "accepted for compatibility, without effect: the Go runtime heeds the container's CPU limit by itself")
+	f.Bool("node-deployment-immediate-binding", true, "accepted for compatibility, without effect until --node-deployment is supported")
+	f.Bool("capacity-for-immediate-binding", false, "accepted for compatibility, without effect until --enable-capacity is supported")
+	f.Bool("immediate-topology", true, "accepted for compatibility, without effect until topology is supported")
+	f.Bool("prevent-volume-mode-conversion", true, "accepted for compatibility, without effect until snapshots are supported")
+	for _, i := range inert() {
+		f.String(i.name, i.none, "accepted for compatibility, without effect: "+i.what)
+	}
 	for _, d := range deferred() {
 		f.String(d.name, d.none, "not supported yet: "+d.what)
 		f.Lookup(d.name).NoOptDefVal = "true"
 	}
 }
 
+// deferredFlag has the flag's name, the value that asks for nothing, and what
+// the flag belongs to.
 type deferredFlag struct{ name, none, what string }
 
 // deferred lists the incumbent's flags whose features this version does not
@@ -69,6 +77,23 @@ func deferred() []deferredFlag {
 		{"node-deployment", "false", "one provisioner per node"},
 		{"strict-topology", "false", "topology"},
 		{"metrics-address", "", "use --http-endpoint"},
+	}
+}
+
+// inert lists flags that belong to a feature which is not there, or needs no
+// setting here.
+func inert() []deferredFlag {
+	const capacity, nodes = "belongs to --enable-capacity", "belongs to --node-deployment"
+	return []deferredFlag{
+		{"cloning-protection-threads", "1", "sources need no threads of their own"},
+		{"snapshot-orphan-sweep-interval", "5m", "belongs to snapshots"},
+		{"capacity-threads", "1", capacity},
+		{"capacity-poll-interval", "1m", capacity},
+		{"capacity-ownerref-level", "1", capacity},
+		{"kube-api-capacity-qps", "1", capacity},
+		{"kube-api-capacity-burst", "5", capacity},
+		{"node-deployment-base-delay", "20s", nodes},
+		{"node-deployment-max-delay", "60s", nodes},
 	}
 }
 
