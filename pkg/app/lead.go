@@ -99,11 +99,12 @@ func newElector(l options.LeaderElection, config *rest.Config, driver string, he
 
 // leaseName is the incumbent's, so that the two exclude each other while one
 // takes the other's place: everything but letters, digits and dashes becomes a
-// dash, and a name must not end in one.
+// dash, and a name must not end in one. The incumbent keeps capitals, with which
+// the API server accepts no lease; so there is nothing to agree on for those.
 func leaseName(driver string) string {
-	name := regexp.MustCompile("[^a-zA-Z0-9-]").ReplaceAllString(driver, "-")
+	name := regexp.MustCompile("[^a-z0-9-]").ReplaceAllString(strings.ToLower(driver), "-")
 	if strings.HasSuffix(name, "-") {
-		name += "X"
+		name += "x"
 	}
 	return name
 }

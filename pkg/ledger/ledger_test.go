@@ -1,0 +1,365 @@
+package ledger_test
+
+import (
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/container-storage-interface/spec/lib/go/csi"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/ledger"
+)
+
+const (
+	claim   types.UID = "0d6b1d2e-7c5e-4f0a-9c55-1f1c6e7a0001"
+	timeout           = 10 * time.Second
+)
+
+// hands is a clock whose hands the test moves.
+type hands struct{ now time.Time }
+
+func (h *hands) Now() time.Time                        { return h.now }
+func (h *hands) Since(then time.Time) time.Duration    { return h.now.Sub(then) }
+func (h *hands) move(d time.Duration)                  { h.now = h.now.Add(d) }
+func newHands() *hands                                 { return &hands{time.Unix(1_800_000_000, 0)} }
+func request(name string) *csi.CreateVolumeRequest     { return &csi.CreateVolumeRequest{Name: name} }
+func take(t *testing.T, l *ledger.Ledger) *ledger.Turn { t.Helper(); return takeOf(t, l, claim) }
+func expect(t *testing.T, got, want ledger.State)      { t.Helper(); expectAt(t, -1, got, want) }
+func call(turn *ledger.Turn, answer ledger.Answer) {
+	turn.Answered(turn.Calling(request("pvc-1")), answer)
+}
+func known(l *ledger.Ledger) (state ledger.State, ok bool) { return l.State(claim) }
+
+func takeOf(t *testing.T, l *ledger.Ledger, uid types.UID) *ledger.Turn {
+	t.Helper()
+	turn, free := l.Take(uid)
+	if !free {
+		t.Fatal("somebody has the turn")
+	}
+	return turn
+}
+
+func expectAt(t *testing.T, step int, got, want ledger.State) {
+	t.Helper()
+	switch {
+	case got == want:
+	case step < 0:
+		t.Errorf("state is %s, want %s", got, want)
+	default:
+		t.Errorf("step %d: state is %s, want %s", step, got, want)
+	}
+}
+
+func TestStateNames(t *testing.T) {
+	for state, want := range map[ledger.State]string{
+		ledger.Unknown: "unknown", ledger.Idle: "idle", ledger.Clean: "clean",
+		ledger.Saved: "saved", ledger.Closed: "closed",
+	} {
+		if got := state.String(); got != want {
+			t.Errorf("state %d is called %q, want %q", state, got, want)
+		}
+	}
+}
+
+// What is known after each of a row of driver answers.
+func TestAnswers(t *testing.T) {
+	type answer struct {
+		after time.Duration
+		is    ledger.Answer
+		want  ledger.State
+	}
+	for _, c := range []struct {
+		name string
+		// mine: the record was written by this process.
+		mine    bool
+		answers []answer
+	}{
+		{"a first final answer proves absence", true, []answer{{0, ledger.Absent, ledger.Clean}}},
+		{"so does each later one", true, []answer{{0, ledger.Absent, ledger.Clean}, {time.Second, ledger.Absent, ledger.Clean}}},
+		{"a volume that was made exists", true, []answer{{0, ledger.Created, ledger.Unknown}}},
+		{"a lost answer leaves it open", true, []answer{{0, ledger.Lost, ledger.Unknown}}},
+		{"an unproven answer leaves it open", true, []answer{{0, ledger.Unproven, ledger.Unknown}}},
+		{"a lost answer after a final one opens it again", true, []answer{{0, ledger.Absent, ledger.Clean}, {0, ledger.Lost, ledger.Unknown}}},
+		{"an unproven answer after a final one opens it again", true, []answer{{0, ledger.Absent, ledger.Clean}, {0, ledger.Unproven, ledger.Unknown}}},
+		{"one final answer after a lost one proves nothing", true, []answer{
+			{0, ledger.Lost, ledger.Unknown}, {time.Hour, ledger.Absent, ledger.Unknown},
+		}},
+		{"two final answers less than a timeout apart prove nothing", true, []answer{
+			{0, ledger.Lost, ledger.Unknown}, {0, ledger.Absent, ledger.Unknown}, {timeout - 1, ledger.Absent, ledger.Unknown},
+		}},
+		{"two final answers one timeout apart prove absence", true, []answer{
+			{0, ledger.Lost, ledger.Unknown}, {0, ledger.Absent, ledger.Unknown}, {timeout, ledger.Absent, ledger.Clean},
+		}},
+		{"the pause is measured from the first final answer", true, []answer{
+			{0, ledger.Lost, ledger.Unknown}, {0, ledger.Absent, ledger.Unknown},
+			{timeout / 2, ledger.Absent, ledger.Unknown}, {timeout / 2, ledger.Absent, ledger.Clean},
+		}},
+		{"a lost answer between two final ones starts again", true, []answer{
+			{0, ledger.Lost, ledger.Unknown}, {0, ledger.Absent, ledger.Unknown}, {timeout, ledger.Lost, ledger.Unknown},
+			{timeout, ledger.Absent, ledger.Unknown}, {timeout, ledger.Absent, ledger.Clean},
+		}},
+		{"an unproven answer between two final ones starts again", true, []answer{
+			{0, ledger.Lost, ledger.Unknown}, {0, ledger.Absent, ledger.Unknown}, {timeout, ledger.Unproven, ledger.Unknown},
+			{timeout, ledger.Absent, ledger.Unknown}, {timeout, ledger.Absent, ledger.Clean},
+		}},
+		{"a success between two final ones starts again", true, []answer{
+			{0, ledger.Lost, ledger.Unknown}, {0, ledger.Absent, ledger.Unknown}, {timeout, ledger.Created, ledger.Unknown},
+			{timeout, ledger.Absent, ledger.Unknown},
+		}},
+		{"the record of another process starts open: one final answer proves nothing", false, []answer{{0, ledger.Absent, ledger.Unknown}}},
+		{"the record of another process is cleared by two", false, []answer{
+			{0, ledger.Absent, ledger.Unknown}, {timeout, ledger.Absent, ledger.Clean},
+		}},
+		{"what is cleared that way stays clear", false, []answer{
+			{0, ledger.Absent, ledger.Unknown}, {timeout, ledger.Absent, ledger.Clean}, {0, ledger.Absent, ledger.Clean},
+		}},
+		{"a cleared claim that is opened again needs two answers again", false, []answer{
+			{0, ledger.Absent, ledger.Unknown}, {timeout, ledger.Absent, ledger.Clean},
+			{0, ledger.Lost, ledger.Unknown}, {timeout, ledger.Absent, ledger.Unknown}, {timeout, ledger.Absent, ledger.Clean},
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			clock := newHands()
+			l := ledger.New(timeout, clock)
+			turn := take(t, l)
+			defer turn.Done()
+			if c.mine {
+				turn.Recording()
+			}
+			for i, a := range c.answers {
+				clock.move(a.after)
+				got := turn.Answered(turn.Calling(request("pvc-1")), a.is)
+				expectAt(t, i, got, a.want)
+				expectAt(t, i, turn.State(), a.want)
+			}
+		})
+	}
+}
+
+func TestTurns(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		do   func(*ledger.Turn)
+		want ledger.State
+		// foreign and request: what the turn says afterwards.
+		foreign, request bool
+	}{
+		{"a claim never heard of may have a volume, and its record is another's", func(*ledger.Turn) {}, ledger.Unknown, true, false},
+		{"a confirmed record is ours, its volume as open as before", (*ledger.Turn).Confirm, ledger.Unknown, false, false},
+		{"a record that we write starts idle", (*ledger.Turn).Recording, ledger.Idle, false, false},
+		{"while a call runs a volume may exist", func(turn *ledger.Turn) { turn.Recording(); turn.Calling(request("pvc-1")) }, ledger.Unknown, false, true},
+		{"a refused request is remembered", func(turn *ledger.Turn) { turn.Recording(); call(turn, ledger.Absent) }, ledger.Clean, false, true},
+		{"a removed volume is gone", func(turn *ledger.Turn) { turn.Recording(); call(turn, ledger.Created); turn.Removed() }, ledger.Clean, false, true},
+		{"a saved volume needs no request any more", func(turn *ledger.Turn) { turn.Recording(); call(turn, ledger.Created); turn.Saved() }, ledger.Saved, false, false},
+		{"a closed claim has no request", func(turn *ledger.Turn) { turn.Recording(); call(turn, ledger.Lost); turn.Close() }, ledger.Closed, false, false},
+		{"a new record forgets what was before", func(turn *ledger.Turn) { call(turn, ledger.Lost); turn.Close(); turn.Recording() }, ledger.Idle, false, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			l := ledger.New(timeout, newHands())
+			turn := take(t, l)
+			c.do(turn)
+			expect(t, turn.State(), c.want)
+			if turn.Foreign() != c.foreign {
+				t.Errorf("foreign is %t", turn.Foreign())
+			}
+			if (turn.Request() != nil) != c.request {
+				t.Errorf("request is %v", turn.Request())
+			}
+			turn.Done()
+			if state, ok := known(l); !ok || state != c.want {
+				t.Errorf("after the turn the state is %s (known: %t), want %s", state, ok, c.want)
+			}
+		})
+	}
+}
+
+func TestCallingReturnsWhatWasKnown(t *testing.T) {
+	turn := take(t, ledger.New(timeout, newHands()))
+	defer turn.Done()
+	expect(t, turn.Calling(request("pvc-1")), ledger.Unknown)
+	turn.Recording()
+	expect(t, turn.Calling(request("pvc-1")), ledger.Idle)
+	turn.Removed()
+	expect(t, turn.Calling(request("pvc-2")), ledger.Clean)
+	if got := turn.Request().GetName(); got != "pvc-2" {
+		t.Errorf("the last request is %q, want pvc-2", got)
+	}
+}
+
+func TestRemovedForgetsAnEarlierAnswer(t *testing.T) {
+	clock := newHands()
+	turn := take(t, ledger.New(timeout, clock))
+	defer turn.Done()
+	call(turn, ledger.Absent)
+	turn.Removed()
+	call(turn, ledger.Lost)
+	clock.move(timeout)
+	call(turn, ledger.Absent)
+	expect(t, turn.State(), ledger.Unknown)
+}
+
+func TestTakeIsExclusive(t *testing.T) {
+	l := ledger.New(timeout, newHands())
+	if l.Busy(claim) {
+		t.Error("a claim never heard of is busy")
+	}
+	turn := take(t, l)
+	if !l.Busy(claim) {
+		t.Error("the claim is not busy while its turn is taken")
+	}
+	if second, free := l.Take(claim); free || second != nil {
+		t.Error("two have the turn")
+	}
+	other := takeOf(t, l, "another")
+	if missed := other.Done(); missed {
+		t.Error("nobody wanted the other claim, but it was missed")
+	}
+	if missed := turn.Done(); !missed {
+		t.Error("somebody wanted the turn, but Done does not say so")
+	}
+	if l.Busy(claim) {
+		t.Error("the claim is busy after its turn was given back")
+	}
+	turn = take(t, l)
+	if missed := turn.Done(); missed {
+		t.Error("who was told of once is told of again")
+	}
+}
+
+func TestRecordingKeepsWhoMissedTheTurn(t *testing.T) {
+	l := ledger.New(timeout, newHands())
+	turn := take(t, l)
+	if _, free := l.Take(claim); free {
+		t.Fatal("two have the turn")
+	}
+	turn.Recording()
+	if _, free := l.Take(claim); free {
+		t.Fatal("a new record gave the turn away")
+	}
+	if !turn.Done() {
+		t.Error("somebody wanted the turn, but Done does not say so")
+	}
+}
+
+func TestForget(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		do   func(*ledger.Turn)
+		// known: still in the ledger after Forget.
+		known bool
+		want  ledger.State
+	}{
+		{"an open claim that was never called for is forgotten", func(*ledger.Turn) {}, false, ledger.Unknown},
+		{"an idle claim is forgotten", (*ledger.Turn).Recording, false, ledger.Unknown},
+		{"a clean claim is forgotten", func(turn *ledger.Turn) { turn.Recording(); call(turn, ledger.Absent) }, false, ledger.Unknown},
+		{"a saved claim is forgotten", (*ledger.Turn).Saved, false, ledger.Unknown},
+		{"a claim whose volume may exist is kept with its request", func(turn *ledger.Turn) { call(turn, ledger.Lost) }, true, ledger.Unknown},
+		{"a closed claim is kept for a while", (*ledger.Turn).Close, true, ledger.Closed},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			l := ledger.New(timeout, newHands())
+			turn := take(t, l)
+			c.do(turn)
+			before := turn.Request()
+			l.Forget(claim)
+			if _, ok := known(l); !ok {
+				t.Fatal("a claim was forgotten during its turn")
+			}
+			turn.Done()
+			l.Forget(claim)
+			state, ok := known(l)
+			if ok != c.known || state != c.want {
+				t.Fatalf("state %s (known: %t), want %s (known: %t)", state, ok, c.want, c.known)
+			}
+			if c.known && take(t, l).Request() != before {
+				t.Error("the request is not kept")
+			}
+		})
+	}
+}
+
+func TestForgetOfAnUnknownClaim(t *testing.T) {
+	l := ledger.New(timeout, newHands())
+	l.Forget(claim)
+	if _, ok := known(l); ok {
+		t.Error("forgetting made the claim known")
+	}
+}
+
+func TestClosedIsKeptForAnHour(t *testing.T) {
+	clock := newHands()
+	l := ledger.New(timeout, clock)
+	turn := take(t, l)
+	turn.Close()
+	turn.Done()
+	clock.move(24 * time.Hour)
+	l.Forget("another")
+	if state, ok := known(l); !ok || state != ledger.Closed {
+		t.Fatalf("a released claim that is still in the API was dropped: %s (known: %t)", state, ok)
+	}
+	l.Forget(claim)
+	clock.move(time.Hour)
+	l.Forget("another")
+	if state, ok := known(l); !ok || state != ledger.Closed {
+		t.Fatalf("after an hour: %s (known: %t), want closed", state, ok)
+	}
+	clock.move(time.Nanosecond)
+	l.Forget("another")
+	if _, ok := known(l); ok {
+		t.Error("a claim that is gone for more than an hour is still remembered")
+	}
+}
+
+// A turn that is taken when the hour is over must stay the only one.
+func TestClosedIsKeptDuringATurn(t *testing.T) {
+	clock := newHands()
+	l := ledger.New(timeout, clock)
+	turn := take(t, l)
+	turn.Close()
+	turn.Done()
+	l.Forget(claim)
+	turn = take(t, l)
+	clock.move(2 * time.Hour)
+	l.Forget("another")
+	if _, free := l.Take(claim); free {
+		t.Error("two have the turn")
+	}
+	expect(t, turn.State(), ledger.Closed)
+	turn.Done()
+	l.Forget(claim)
+	clock.move(2 * time.Hour)
+	l.Forget("another")
+	if _, ok := known(l); ok {
+		t.Error("the claim is never dropped")
+	}
+}
+
+func TestTakeByMany(t *testing.T) {
+	const rounds = 500
+	l := ledger.New(timeout, newHands())
+	var inside, got atomic.Int32
+	var all sync.WaitGroup
+	for range 8 {
+		all.Go(func() {
+			for range rounds {
+				turn, free := l.Take(claim)
+				if !free {
+					continue
+				}
+				if inside.Add(1) != 1 {
+					t.Error("two have the turn")
+				}
+				turn.Answered(turn.Calling(request("pvc-1")), ledger.Lost)
+				got.Add(1)
+				inside.Add(-1)
+				turn.Done()
+			}
+		})
+	}
+	all.Wait()
+	if got.Load() == 0 || l.Busy(claim) {
+		t.Errorf("%d turns, busy at the end: %t", got.Load(), l.Busy(claim))
+	}
+}

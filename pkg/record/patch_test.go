@@ -1,0 +1,256 @@
+package record_test
+
+import (
+	"encoding/json"
+	"reflect"
+	"slices"
+	"testing"
+
+	v1 "k8s.io/api/core/v1"
+
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/record"
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/wellknown"
+)
+
+// merge applies a merge patch (RFC 7396) as the API server does.
+func merge(target, patch any) any {
+	p, ok := patch.(map[string]any)
+	if !ok {
+		return patch
+	}
+	object, ok := target.(map[string]any)
+	if !ok {
+		object = map[string]any{}
+	}
+	for key, value := range p {
+		if value == nil {
+			delete(object, key)
+		} else {
+			object[key] = merge(object[key], value)
+		}
+	}
+	return object
+}
+
+func decode(t *testing.T, data []byte) any {
+	t.Helper()
+	var v any
+	if err := json.Unmarshal(data, &v); err != nil {
+		t.Fatalf("%s: %v", data, err)
+	}
+	return v
+}
+
+// apply returns the claim after the patch.
+func apply(t *testing.T, c *v1.PersistentVolumeClaim, patch []byte) *v1.PersistentVolumeClaim {
+	t.Helper()
+	before, err := json.Marshal(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	after, err := json.Marshal(merge(decode(t, before), decode(t, patch)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	patched := &v1.PersistentVolumeClaim{}
+	if err := json.Unmarshal(after, patched); err != nil {
+		t.Fatal(err)
+	}
+	return patched
+}
+
+// guarded fails unless the patch lands on the version that was judged only.
+func guarded(t *testing.T, patch []byte) {
+	t.Helper()
+	object, _ := decode(t, patch).(map[string]any)
+	metadata, _ := object["metadata"].(map[string]any)
+	if metadata["uid"] != uid || metadata["resourceVersion"] != "42" {
+		t.Errorf("patch %s does not carry uid and resourceVersion", patch)
+	}
+	if len(object) != 1 {
+		t.Errorf("patch %s changes more than metadata", patch)
+	}
+}
+
+func TestWrite(t *testing.T) {
+	const protection = "kubernetes.io/pvc-protection"
+	ours := map[string]string{keys().VolumeName: "pvc-" + uid, keys().RequiredBytes: "10737418240"}
+	for _, c := range []struct {
+		name            string
+		finalizers      []string
+		annotations     map[string]string
+		wantFinalizers  []string
+		wantAnnotations map[string]string
+	}{
+		{
+			"a bare claim gets finalizer and pins", nil, nil,
+			[]string{keys().Finalizer}, ours,
+		},
+		{
+			"what others wrote stays, in its order",
+			[]string{protection, "example.org/hold"}, map[string]string{wellknown.SelectedNode: "node-1"},
+			[]string{protection, "example.org/hold", keys().Finalizer},
+			with(ours, wellknown.SelectedNode, "node-1"),
+		},
+		{
+			"our finalizer is not put there twice",
+			[]string{keys().Finalizer, protection}, nil,
+			[]string{keys().Finalizer, protection}, ours,
+		},
+		{
+			"forged pins are overwritten",
+			nil, map[string]string{keys().VolumeName: "pvc-" + other, keys().RequiredBytes: "1"},
+			[]string{keys().Finalizer}, ours,
+		},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			pvc := claim("-", "-")
+			pvc.Finalizers, pvc.Annotations = c.finalizers, c.annotations
+			untouched := pvc.DeepCopy()
+			patch, err := record.Write(keys(), pvc, record.Pins{VolumeName: "pvc-" + uid, RequiredBytes: 10 << 30})
+			if err != nil {
+				t.Fatal(err)
+			}
+			guarded(t, patch)
+			after := apply(t, pvc, patch)
+			sameMarks(t, after, c.wantFinalizers, c.wantAnnotations)
+			if !record.On(keys(), after) {
+				t.Error("the claim is not on record")
+			}
+			if got := record.Pinned(keys(), after); got != (record.Pins{VolumeName: "pvc-" + uid, RequiredBytes: 10 << 30}) {
+				t.Errorf("what was written is read back as %+v", got)
+			}
+			if !reflect.DeepEqual(pvc, untouched) {
+				t.Error("the claim that was given was changed")
+			}
+		})
+	}
+}
+
+func TestErase(t *testing.T) {
+	const protection = "kubernetes.io/pvc-protection"
+	for _, c := range []struct {
+		name            string
+		finalizers      []string
+		annotations     map[string]string
+		wantFinalizers  []string
+		wantAnnotations map[string]string
+	}{
+		{
+			"the record goes, what others wrote stays",
+			[]string{protection, keys().Finalizer, "example.org/hold"},
+			map[string]string{wellknown.SelectedNode: "node-1", keys().VolumeName: "x", keys().RequiredBytes: "1"},
+			[]string{protection, "example.org/hold"},
+			map[string]string{wellknown.SelectedNode: "node-1"},
+		},
+		{
+			"a record without pins goes too",
+			[]string{keys().Finalizer}, map[string]string{"a": "b"},
+			nil, map[string]string{"a": "b"},
+		},
+		{
+			"a pin alone goes too",
+			[]string{protection}, map[string]string{keys().VolumeName: "x"},
+			[]string{protection}, nil,
+		},
+		{
+			"the record of another driver stays",
+			[]string{"other.example.com/provisioning", keys().Finalizer},
+			map[string]string{"other.example.com/volume-name": "x", keys().VolumeName: "y"},
+			[]string{"other.example.com/provisioning"},
+			map[string]string{"other.example.com/volume-name": "x"},
+		},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			pvc := claim("-", "-")
+			pvc.Finalizers, pvc.Annotations = c.finalizers, c.annotations
+			untouched := pvc.DeepCopy()
+			patch, err := record.Erase(keys(), pvc)
+			if err != nil {
+				t.Fatal(err)
+			}
+			guarded(t, patch)
+			after := apply(t, pvc, patch)
+			sameMarks(t, after, c.wantFinalizers, c.wantAnnotations)
+			if record.On(keys(), after) {
+				t.Error("the claim is still on record")
+			}
+			if !reflect.DeepEqual(pvc, untouched) {
+				t.Error("the claim that was given was changed")
+			}
+		})
+	}
+}
+
+func TestEraseUndoesWrite(t *testing.T) {
+	pvc := claim("-", "-")
+	pvc.Finalizers = []string{"kubernetes.io/pvc-protection"}
+	pvc.Annotations = map[string]string{"a": "b"}
+	write, err := record.Write(keys(), pvc, record.Pins{VolumeName: "pvc-" + uid, RequiredBytes: 10 << 30})
+	if err != nil {
+		t.Fatal(err)
+	}
+	written := apply(t, pvc, write)
+	erase, err := record.Erase(keys(), written)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if after := apply(t, written, erase); !reflect.DeepEqual(after, pvc) {
+		t.Errorf("got %+v, want %+v", after, pvc)
+	}
+}
+
+func TestFinalizers(t *testing.T) {
+	pvc := claim("x", "1")
+	pvc.Finalizers = []string{"a.example.com/x"}
+	patch, err := record.Finalizers(pvc, []string{"a.example.com/x", wellknown.CloningProtection})
+	if err != nil {
+		t.Fatal(err)
+	}
+	guarded(t, patch)
+	sameMarks(t, apply(t, pvc, patch), []string{"a.example.com/x", wellknown.CloningProtection}, pvc.Annotations)
+
+	patch, err = record.Finalizers(pvc, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sameMarks(t, apply(t, pvc, patch), nil, pvc.Annotations)
+}
+
+func TestWithout(t *testing.T) {
+	list := []string{"a", "b", "a", "c"}
+	for _, c := range []struct {
+		name, finalizer string
+		want            []string
+	}{
+		{"every copy goes, the order stays", "a", []string{"b", "c"}},
+		{"what is not there is not missed", "z", []string{"a", "b", "a", "c"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if got := record.Without(list, c.finalizer); !slices.Equal(got, c.want) {
+				t.Errorf("got %v, want %v", got, c.want)
+			}
+			if !slices.Equal(list, []string{"a", "b", "a", "c"}) {
+				t.Errorf("the list itself was changed: %v", list)
+			}
+		})
+	}
+}
+
+func sameMarks(t *testing.T, c *v1.PersistentVolumeClaim, finalizers []string, annotations map[string]string) {
+	t.Helper()
+	if !slices.Equal(c.Finalizers, finalizers) {
+		t.Errorf("finalizers are %v, want %v", c.Finalizers, finalizers)
+	}
+	if len(c.Annotations)+len(annotations) > 0 && !reflect.DeepEqual(c.Annotations, annotations) {
+		t.Errorf("annotations are %v, want %v", c.Annotations, annotations)
+	}
+}
+
+func with(m map[string]string, key, value string) map[string]string {
+	c := map[string]string{key: value}
+	for k, v := range m {
+		c[k] = v
+	}
+	return c
+}

@@ -1,0 +1,237 @@
+package record_test
+
+import (
+	"strings"
+	"testing"
+
+	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/validation"
+
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/record"
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/wellknown"
+)
+
+const (
+	uid     = "0d6b1d2e-7c5e-4f0a-9c55-1f1c6e7a0001"
+	bareUID = "0d6b1d2e7c5e4f0a9c551f1c6e7a0001"
+	other   = "ffffffff-7c5e-4f0a-9c55-1f1c6e7a0002"
+)
+
+func keys() wellknown.Record { return wellknown.RecordOf("clone.example.com") }
+
+// claim asks for 10Gi and carries the two annotations; "-" leaves one out.
+func claim(name, bytes string) *v1.PersistentVolumeClaim {
+	c := &v1.PersistentVolumeClaim{
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: "shop", Name: "copy", UID: uid, ResourceVersion: "42",
+			Annotations: map[string]string{},
+		},
+		Spec: v1.PersistentVolumeClaimSpec{
+			DataSource: &v1.TypedLocalObjectReference{Kind: "PersistentVolumeClaim", Name: "db"},
+			Resources: v1.VolumeResourceRequirements{
+				Requests: v1.ResourceList{v1.ResourceStorage: resource.MustParse("10Gi")},
+			},
+		},
+	}
+	if name != "-" {
+		c.Annotations[keys().VolumeName] = name
+	}
+	if bytes != "-" {
+		c.Annotations[keys().RequiredBytes] = bytes
+	}
+	return c
+}
+
+func TestVolumeName(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		naming record.Naming
+		want   string
+	}{
+		{"-1 takes the whole uid with dashes", record.Naming{Prefix: "pvc", UUIDLength: -1}, "pvc-" + uid},
+		{"1 takes one character", record.Naming{Prefix: "pvc", UUIDLength: 1}, "pvc-0"},
+		{"8 ends before the first dash", record.Naming{Prefix: "pvc", UUIDLength: 8}, "pvc-0d6b1d2e"},
+		{"9 goes on without the dash", record.Naming{Prefix: "pvc", UUIDLength: 9}, "pvc-0d6b1d2e7"},
+		{"32 takes all without dashes", record.Naming{Prefix: "pvc", UUIDLength: 32}, "pvc-" + bareUID},
+		{"more than there is takes all", record.Naming{Prefix: "pvc", UUIDLength: 99}, "pvc-" + bareUID},
+		{"the prefix may have dashes and dots", record.Naming{Prefix: "dc-1.pvc", UUIDLength: 4}, "dc-1.pvc-0d6b"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if got := c.naming.VolumeName(uid); got != c.want {
+				t.Errorf("got %q, want %q", got, c.want)
+			}
+		})
+	}
+}
+
+// Whatever the flags were when the record was written, a later process must
+// believe it: otherwise it would make a second volume.
+func TestPinnedBelievesEveryNameOfOurs(t *testing.T) {
+	for _, prefix := range []string{"pvc", "a", "dc-1.pvc", "pvc-" + other} {
+		for _, length := range append([]int{-1}, oneTo(32)...) {
+			name := record.Naming{Prefix: prefix, UUIDLength: length}.VolumeName(uid)
+			if got := record.Pinned(keys(), claim(name, "-")).VolumeName; got != name {
+				t.Errorf("name %q is not believed, got %q", name, got)
+			}
+		}
+	}
+}
+
+func oneTo(n int) []int {
+	list := make([]int, n)
+	for i := range list {
+		list[i] = i + 1
+	}
+	return list
+}
+
+func TestPinnedName(t *testing.T) {
+	for _, c := range []struct{ name, pin, want string }{
+		{"no annotation pins nothing", "-", ""},
+		{"an empty annotation pins nothing", "", ""},
+		{"the name from the whole uid is believed", "pvc-" + uid, "pvc-" + uid},
+		{"the name from a part of the uid is believed", "pvc-0d6b1d2e", "pvc-0d6b1d2e"},
+		{"the whole uid without dashes is believed", "pvc-" + bareUID, "pvc-" + bareUID},
+		{"the name of another uid is not", "pvc-" + other, ""},
+		{"a part of another uid is not", "pvc-ffffffff", ""},
+		{"a part that is not the start of the uid is not", "pvc-7c5e4f0a", ""},
+		{"one character more than the uid has is not", "pvc-" + bareUID + "0", ""},
+		{"a name without a uid is not", "pvc", ""},
+		{"a name that ends in the dash is not", "pvc-", ""},
+		{"the uid alone is not", uid, ""},
+		{"the bare uid alone is not", bareUID, ""},
+		{"a uid behind nothing but a dash is not", "-" + uid, ""},
+		{"a part behind nothing but a dash is not", "-0d6b1d2e", ""},
+		{"capitals are not, for no PV can be called so", "PVC-" + uid, ""},
+		{"an underscore is not", "my_pvc-" + uid, ""},
+		{"a slash is not", "pvc/x-" + uid, ""},
+		{"a path is not", "../x-" + uid, ""},
+		{"a blank around it is not", " pvc-" + uid + " ", ""},
+		{"a newline is not", "pvc-" + uid + "\n", ""},
+		{"what is no UTF-8 is not", "\xff\xfe-" + uid, ""},
+		{"a name too long for a PV is not", strings.Repeat("a", 250) + "-" + uid, ""},
+		{"the uid in capitals is not", "pvc-" + strings.ToUpper(uid), ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if got := record.Pinned(keys(), claim(c.pin, "-")).VolumeName; got != c.want {
+				t.Errorf("got %q, want %q", got, c.want)
+			}
+		})
+	}
+}
+
+func TestPinnedNameOfAClaimWithoutUID(t *testing.T) {
+	c := claim("pvc-", "-")
+	c.UID = ""
+	if got := record.Pinned(keys(), c).VolumeName; got != "" {
+		t.Errorf("got %q, want none", got)
+	}
+}
+
+func TestPinnedBytes(t *testing.T) {
+	for _, c := range []struct {
+		name, pin string
+		want      int64
+	}{
+		{"no annotation pins nothing", "-", 0},
+		{"what the claim asks for is believed", "10737418240", 10 << 30},
+		{"more, as a larger source needs, is believed", "10737418241", 10<<30 + 1},
+		{"one byte less is not", "10737418239", 0},
+		{"zero is not", "0", 0},
+		{"a negative number is not", "-10737418240", 0},
+		{"a quantity is not", "10Gi", 0},
+		{"a fraction is not", "10737418240.5", 0},
+		{"an exponent is not", "1e12", 0},
+		{"an underscore is not", "10_737_418_240", 0},
+		{"hexadecimal is not", "0x280000000", 0},
+		{"a blank in front is not", " 10737418240", 0},
+		{"more than 63 bits is not", "9223372036854775808", 0},
+		{"words are not", "plenty", 0},
+		{"an empty annotation is not", "", 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if got := record.Pinned(keys(), claim("-", c.pin)).RequiredBytes; got != c.want {
+				t.Errorf("got %d, want %d", got, c.want)
+			}
+		})
+	}
+}
+
+func TestPinnedBytesOfAFraction(t *testing.T) {
+	c := claim("-", "1")
+	c.Spec.Resources.Requests[v1.ResourceStorage] = resource.MustParse("1500m")
+	if got := record.Pinned(keys(), c).RequiredBytes; got != 0 {
+		t.Errorf("1 byte is believed for a claim that asks for 1.5, got %d", got)
+	}
+	c.Annotations[keys().RequiredBytes] = "2"
+	if got := record.Pinned(keys(), c).RequiredBytes; got != 2 {
+		t.Errorf("got %d, want 2", got)
+	}
+}
+
+func TestPinnedReadsOnlyOurKeys(t *testing.T) {
+	c := claim("pvc-"+uid, "10737418240")
+	if got := record.Pinned(wellknown.RecordOf("other.example.com"), c); got != (record.Pins{}) {
+		t.Errorf("another driver's record is believed: %+v", got)
+	}
+	c.Annotations = nil
+	if got := record.Pinned(keys(), c); got != (record.Pins{}) {
+		t.Errorf("a claim without annotations pins %+v", got)
+	}
+}
+
+func TestOn(t *testing.T) {
+	for _, c := range []struct {
+		name       string
+		finalizers []string
+		want       bool
+	}{
+		{"a claim without finalizers is not on record", nil, false},
+		{"our finalizer puts it on record", []string{"kubernetes.io/pvc-protection", keys().Finalizer}, true},
+		{"another driver's does not", []string{"other.example.com/provisioning"}, false},
+		{"one that only begins like ours does not", []string{keys().Finalizer + "-abc"}, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			pvc := claim("-", "-")
+			pvc.Finalizers = c.finalizers
+			if got := record.On(keys(), pvc); got != c.want {
+				t.Errorf("got %t", got)
+			}
+		})
+	}
+}
+
+func FuzzPinned(f *testing.F) {
+	for _, name := range []string{"", "-", "pvc-" + uid, "pvc-0", "a-b-0d6b", "PVC-0d6b", "\xff-0d6b"} {
+		f.Add(name, uid, "10737418240", "10Gi")
+	}
+	f.Add("pvc-", "", "-1", "0")
+	f.Add("pvc-0", "0", "9223372036854775808", "16Ei")
+	f.Fuzz(func(t *testing.T, name, uid, bytes, asked string) {
+		c := claim(name, bytes)
+		c.UID = types.UID(uid)
+		quantity, err := resource.ParseQuantity(asked)
+		if err != nil {
+			quantity = resource.Quantity{}
+		}
+		c.Spec.Resources.Requests[v1.ResourceStorage] = quantity
+		pins := record.Pinned(keys(), c)
+		if pins.VolumeName != "" {
+			_, end, _ := strings.Cut(name, "-")
+			switch {
+			case pins.VolumeName != name:
+				t.Errorf("made up the name %q from %q", pins.VolumeName, name)
+			case len(validation.IsDNS1123Subdomain(name)) > 0:
+				t.Errorf("believed %q, which no PV can be called", name)
+			case uid == "" || end == "":
+				t.Errorf("believed %q for uid %q", name, uid)
+			}
+		}
+		if pins.RequiredBytes < 0 || pins.RequiredBytes > 0 && pins.RequiredBytes < quantity.Value() {
+			t.Errorf("believed %d bytes for a claim that asks for %s", pins.RequiredBytes, quantity.String())
+		}
+	})
+}
