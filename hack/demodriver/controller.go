@@ -65,7 +65,7 @@ func (s *controller) GetCapacity(_ context.Context, req *csi.GetCapacityRequest)
 	}
 	if len(req.GetVolumeCapabilities()) > 0 {
 		if _, err := d.checkCapabilities(req.GetVolumeCapabilities()); err != nil {
-			return &csi.GetCapacityResponse{}, nil // no room for what cannot be made
+			return &csi.GetCapacityResponse{}, nil //nolint:nilerr // no room for what cannot be made
 		}
 	}
 	if d.topology() != nil && !d.reachable(req.GetAccessibleTopology()) {

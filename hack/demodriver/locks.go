@@ -14,7 +14,6 @@ const exclusive = -1
 
 func nameKey(kind, name string) string { return kind + " named " + name }
 func idKey(id string) string           { return id }
-func targetKey(path string) string     { return "target " + path }
 
 // write takes a key for one holder alone.
 func (l *locks) write(key string) (unlock func(), ok bool) {

@@ -51,7 +51,7 @@ func (d *Driver) existingVolume(volume store.Record, req *csi.CreateVolumeReques
 		return nil, status.Errorf(codes.Aborted, "volume %q named %q is being deleted; call again when it is gone", volume.ID, volume.Name)
 	}
 	defer unlock()
-	different := ""
+	var different string
 	switch {
 	case !fits(volume.Bytes, req.GetCapacityRange()):
 		different = "size"

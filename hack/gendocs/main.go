@@ -38,7 +38,7 @@ func flags() string {
 	page.WriteString("An unknown or contradictory flag ends the start with one sentence and exit code 2.\n\n")
 	page.WriteString("| Flag | Default | Meaning |\n|---|---|---|\n")
 	(&options.Options{}).Flags().VisitAll(func(f *pflag.Flag) {
-		row := fmt.Sprintf("| `--%s` | `%s` | %s |\n", f.Name, f.DefValue, cell(f.Usage))
+		row := fmt.Sprintf("| `--%s` | %#q | %s |\n", f.Name, f.DefValue, cell(f.Usage))
 		if isLogging(f.Name) {
 			logging.WriteString(row)
 			return

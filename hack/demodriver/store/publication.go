@@ -30,8 +30,8 @@ type Publications struct {
 	byTarget map[string]Publication
 }
 
-func openPublications(dir string, sync bool) (*Publications, error) {
-	p := &Publications{dir: dir, sync: sync, byTarget: map[string]Publication{}}
+func openPublications(dir string, durable bool) (*Publications, error) {
+	p := &Publications{dir: dir, sync: durable, byTarget: map[string]Publication{}}
 	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, fmt.Errorf("making store: %w", err)
 	}

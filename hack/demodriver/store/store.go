@@ -24,9 +24,9 @@ type Store struct {
 }
 
 // Open reads the store in dir, which is made if missing, and removes what an
-// earlier process left unfinished. With sync, every change is on disk before it
+// earlier process left unfinished. With durable, every change is on disk before it
 // is reported.
-func Open(dir string, sync bool) (*Store, error) {
+func Open(dir string, durable bool) (*Store, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
 		return nil, fmt.Errorf("finding store %q: %w", dir, err)
@@ -38,7 +38,7 @@ func Open(dir string, sync bool) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{dir: dir, lock: lock, sync: sync}
+	s := &Store{dir: dir, lock: lock, sync: durable}
 	if err := s.load(); err != nil {
 		_ = lock.Close() // the first error says more
 		return nil, err

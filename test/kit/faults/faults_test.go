@@ -72,7 +72,9 @@ func newBench(t *testing.T) *bench {
 		b.inj.Reset()
 		_ = conn.Close()
 		server.Stop()
-		<-served
+		if err := <-served; err != nil {
+			t.Errorf("serving: %v", err)
+		}
 	})
 	b.ControllerClient = csi.NewControllerClient(conn)
 	return b
