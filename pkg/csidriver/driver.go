@@ -11,6 +11,7 @@ import (
 	"github.com/kubernetes-csi/csi-lib-utils/metrics"
 	"github.com/kubernetes-csi/csi-lib-utils/rpc"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/connectivity"
 	"k8s.io/klog/v2"
 )
 
@@ -45,11 +46,30 @@ func Connect(ctx context.Context, address string, timeout time.Duration, m metri
 	if err != nil {
 		return nil, fmt.Errorf("connecting to the CSI driver at %q: %w", address, err)
 	}
+	go keepConnected(ctx, conn)
 	d := &Driver{conn: conn, controller: csi.NewControllerClient(conn), timeout: timeout}
 	if err := d.introduce(ctx, m); err != nil {
 		return nil, errors.Join(err, conn.Close())
 	}
 	return d, nil
+}
+
+// keepConnected notices the end of a connection that nobody is using: gRPC would
+// look for the driver again only with the next call. It returns when ctx ends or
+// the connection is closed.
+func keepConnected(ctx context.Context, conn *grpc.ClientConn) {
+	for {
+		state := conn.GetState()
+		if state == connectivity.Shutdown {
+			return
+		}
+		if state == connectivity.Idle {
+			conn.Connect()
+		}
+		if !conn.WaitForStateChange(ctx, state) {
+			return
+		}
+	}
 }
 
 // introduce probes the driver and asks who it is and what it can do.

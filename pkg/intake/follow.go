@@ -24,16 +24,23 @@ func (i *Intake) follow(ctx context.Context, k key, claim *v1.PersistentVolumeCl
 	i.waiting.Drop(k)
 	i.waiting.Add(k, waitlist.Object{Kind: "PersistentVolume", Name: name})
 	i.Protector.Unhold(k.uid) // the record itself protects the source now
-	saved := volume.Owns(i.Caches.PV(name), claim, i.Driver)
 	state, known := i.Ledger.State(k.uid)
-	saved = saved || known && state == ledger.Saved
 	switch {
-	case saved:
+	case volume.Owns(i.Caches.PV(name), claim, i.Driver), known && state == ledger.Saved:
 		return i.followSaved(ctx, k, claim, name)
-	case claim.DeletionTimestamp != nil, claim.Spec.VolumeName != "":
+	case !i.wanted(claim):
 		return i.abandon(ctx, k, claim)
 	}
 	return i.followSource(ctx, k, claim)
+}
+
+// wanted says whether a volume of ours is still to be made for the claim: it is
+// neither deleted nor bound, and no other claim's PV has taken the name. (The
+// engine would leave a claim alone, without a word, whose PV's name is taken.)
+func (i *Intake) wanted(claim *v1.PersistentVolumeClaim) bool {
+	pv := i.Caches.PV(i.Planner.VolumeName(claim))
+	return claim.DeletionTimestamp == nil && claim.Spec.VolumeName == "" &&
+		(pv == nil || volume.Owns(pv, claim, i.Driver))
 }
 
 // followSaved: nothing can leak any more. The record goes as soon as the PV
@@ -56,8 +63,7 @@ func (i *Intake) followSaved(ctx context.Context, k key, claim *v1.PersistentVol
 	return i.release(ctx, k, claim)
 }
 
-// abandon: nobody wants a volume of ours for this claim any more, because it is
-// deleted or bound to another PV.
+// abandon: no volume of ours is to be made for this claim any more.
 func (i *Intake) abandon(ctx context.Context, k key, claim *v1.PersistentVolumeClaim) error {
 	if state, known := i.Ledger.State(k.uid); known && (state == ledger.Idle || state == ledger.Clean || state == ledger.Closed) {
 		return i.release(ctx, k, claim)
@@ -90,7 +96,7 @@ func (i *Intake) clean(ctx context.Context, k key) error {
 	gone := claim == nil || claim.UID != k.uid
 	if gone {
 		claim = &v1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Namespace: k.namespace, Name: k.name, UID: k.uid}}
-	} else if claim.DeletionTimestamp == nil && claim.Spec.VolumeName == "" {
+	} else if i.wanted(claim) {
 		return nil // wanted after all: a stale key
 	}
 	turn, free := i.Ledger.Take(k.uid)
@@ -140,42 +146,29 @@ func (i *Intake) release(ctx context.Context, k key, claim *v1.PersistentVolumeC
 	if !i.close(k) {
 		return nil
 	}
+	// Before the write: another worker may put the claim on the waitlist again as
+	// soon as the watch tells of it.
+	i.waiting.Drop(k)
 	if err := i.erase(ctx, claim); err != nil {
 		return err
 	}
 	klog.FromContext(ctx).V(2).Info("Claim released")
-	i.waiting.Drop(k)
 	return nil // that the source is free shows when the cache has it
 }
 
 // erase takes the record off the live claim, whatever else changed on it.
 func (i *Intake) erase(ctx context.Context, claim *v1.PersistentVolumeClaim) error {
-	claims := i.Client.CoreV1().PersistentVolumeClaims(claim.Namespace)
-	live := claim
-	for {
-		patch, err := record.Erase(i.Keys, live)
-		if err != nil {
-			return err
-		}
-		written, err := claims.Patch(ctx, claim.Name, types.MergePatchType, patch, metav1.PatchOptions{})
-		if err == nil {
-			i.wrote(written)
-			return nil
-		}
-		if !apierrors.IsConflict(err) {
-			return ignoreNotFound(err, claim)
-		}
-		live, err = claims.Get(ctx, claim.Name, metav1.GetOptions{})
-		switch {
-		case err != nil:
-			return ignoreNotFound(err, claim)
-		case live.UID != claim.UID:
-			return nil
-		case !i.recorded(live):
-			i.wrote(live)
-			return nil
-		}
+	patch, err := record.Erase(i.Keys, claim)
+	if err != nil {
+		return err
 	}
+	live, err := i.Client.CoreV1().PersistentVolumeClaims(claim.Namespace).
+		Patch(ctx, claim.Name, types.StrategicMergePatchType, patch, metav1.PatchOptions{})
+	if err != nil {
+		return ignoreNotFound(err, claim)
+	}
+	i.wrote(live)
+	return nil
 }
 
 func ignoreNotFound(err error, claim *v1.PersistentVolumeClaim) error {

@@ -117,6 +117,19 @@ func (l *Ledger) State(claim types.UID) (State, bool) {
 	return e.state, true
 }
 
+// Ask says whether the claim's turn is free. If it is not, who has it is told at
+// its end that somebody asked; see Turn.Done.
+func (l *Ledger) Ask(claim types.UID) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	e := l.entries[claim]
+	if e != nil && e.taken {
+		e.missed = true
+		return false
+	}
+	return true
+}
+
 // Busy says whether somebody has the claim's turn.
 func (l *Ledger) Busy(claim types.UID) bool {
 	l.mu.Lock()

@@ -88,40 +88,21 @@ func (c *Controller) unlock(source types.UID) {
 	}
 }
 
-// write makes the finalizer present or absent on the live source, starting from
-// what the cache has. The caller holds the source's lock.
+// write makes the finalizer present or absent on the live source. The caller
+// holds the source's lock.
 func (c *Controller) write(ctx context.Context, source *v1.PersistentVolumeClaim, present bool) error {
-	claims := c.client.CoreV1().PersistentVolumeClaims(source.Namespace)
-	live := source
-	for {
-		finalizers := record.Without(live.Finalizers, wellknown.CloningProtection)
-		if present {
-			finalizers = append(finalizers, wellknown.CloningProtection)
-		}
-		patch, err := record.Finalizers(live, finalizers)
-		if err != nil {
-			return err
-		}
-		written, err := claims.Patch(ctx, source.Name, types.MergePatchType, patch, metav1.PatchOptions{})
-		if err == nil {
-			c.wrote(written, present)
-			klog.FromContext(ctx).V(2).Info("Source protection changed", "source", klog.KObj(source), "protected", present)
-			return nil
-		}
-		if !apierrors.IsConflict(err) {
-			return ignoreGone(err, source, present)
-		}
-		if live, err = claims.Get(ctx, source.Name, metav1.GetOptions{}); err != nil {
-			return ignoreGone(err, source, present)
-		}
-		switch {
-		case live.UID != source.UID:
-			return ignoreGone(apierrors.NewNotFound(v1.Resource("persistentvolumeclaims"), source.Name), source, present)
-		case slices.Contains(live.Finalizers, wellknown.CloningProtection) == present:
-			c.wrote(live, present)
-			return nil
-		}
+	patch, err := record.Protect(source, wellknown.CloningProtection, present)
+	if err != nil {
+		return err
 	}
+	live, err := c.client.CoreV1().PersistentVolumeClaims(source.Namespace).
+		Patch(ctx, source.Name, types.StrategicMergePatchType, patch, metav1.PatchOptions{})
+	if err != nil {
+		return ignoreGone(err, source, present)
+	}
+	c.wrote(live, present)
+	klog.FromContext(ctx).V(2).Info("Source protection changed", "source", klog.KObj(source), "protected", present)
+	return nil
 }
 
 // ignoreGone: a source that is gone needs no protection taken off.

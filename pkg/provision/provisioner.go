@@ -73,7 +73,7 @@ func (p *Provisioner) ShouldProvision(_ context.Context, claim *v1.PersistentVol
 		return false
 	}
 	state, _ := p.Ledger.State(claim.UID)
-	return state != ledger.Saved && state != ledger.Closed
+	return state != ledger.Saved && state != ledger.Closed && p.Ledger.Ask(claim.UID)
 }
 
 // VolumeName returns the name of the claim's volume: the pinned one if the

@@ -87,47 +87,43 @@ func Write(keys wellknown.Record, claim *v1.PersistentVolumeClaim, pins Pins) ([
 	if !slices.Contains(finalizers, keys.Finalizer) {
 		finalizers = append(finalizers, keys.Finalizer)
 	}
-	return patch(claim, finalizers, map[string]any{
-		keys.VolumeName:    pins.VolumeName,
-		keys.RequiredBytes: strconv.FormatInt(pins.RequiredBytes, 10),
-	})
-}
-
-// Erase returns the merge patch that takes the record off the claim; the same
-// precautions as Write.
-func Erase(keys wellknown.Record, claim *v1.PersistentVolumeClaim) ([]byte, error) {
-	annotations := map[string]any{}
-	for _, key := range []string{keys.VolumeName, keys.RequiredBytes} {
-		if _, found := claim.Annotations[key]; found {
-			annotations[key] = nil
-		}
-	}
-	return patch(claim, Without(claim.Finalizers, keys.Finalizer), annotations)
-}
-
-// Without returns the list without the finalizer; the list itself is unchanged.
-func Without(finalizers []string, finalizer string) []string {
-	return slices.DeleteFunc(slices.Clone(finalizers), func(f string) bool { return f == finalizer })
-}
-
-// Finalizers returns the merge patch that sets the claim's finalizers, with the
-// same precautions as Write.
-func Finalizers(claim *v1.PersistentVolumeClaim, finalizers []string) ([]byte, error) {
-	return patch(claim, finalizers, nil)
-}
-
-func patch(claim *v1.PersistentVolumeClaim, finalizers []string, annotations map[string]any) ([]byte, error) {
-	metadata := map[string]any{
+	return encode(claim, map[string]any{
 		"uid":             claim.UID,
 		"resourceVersion": claim.ResourceVersion,
 		"finalizers":      finalizers,
+		"annotations": map[string]any{
+			keys.VolumeName:    pins.VolumeName,
+			keys.RequiredBytes: strconv.FormatInt(pins.RequiredBytes, 10),
+		},
+	})
+}
+
+// Erase returns the strategic merge patch that takes the record off the claim.
+// Unlike Write it holds for whatever version it meets, so that it never runs
+// into a conflict: what makes a claim through cannot come undone. It carries the
+// uid, so that it never meets another claim of the same name.
+func Erase(keys wellknown.Record, claim *v1.PersistentVolumeClaim) ([]byte, error) {
+	return encode(claim, map[string]any{
+		"uid":                                 claim.UID,
+		"$deleteFromPrimitiveList/finalizers": []string{keys.Finalizer},
+		"annotations":                         map[string]any{keys.VolumeName: nil, keys.RequiredBytes: nil},
+	})
+}
+
+// Protect returns the strategic merge patch that puts a finalizer on the claim
+// or takes it off, with the same properties as Erase.
+func Protect(claim *v1.PersistentVolumeClaim, finalizer string, on bool) ([]byte, error) {
+	field := "$deleteFromPrimitiveList/finalizers"
+	if on {
+		field = "finalizers"
 	}
-	if len(annotations) > 0 {
-		metadata["annotations"] = annotations
-	}
+	return encode(claim, map[string]any{"uid": claim.UID, field: []string{finalizer}})
+}
+
+func encode(claim *v1.PersistentVolumeClaim, metadata map[string]any) ([]byte, error) {
 	data, err := json.Marshal(map[string]any{"metadata": metadata})
 	if err != nil {
-		return nil, fmt.Errorf("encoding patch of claim %s/%s: %w", claim.Namespace, claim.Name, err)
+		return nil, fmt.Errorf("encoding a patch of claim %s/%s: %w", claim.Namespace, claim.Name, err)
 	}
 	return data, nil
 }

@@ -114,6 +114,11 @@ func sourceNotDeleting(f Facts, ref Ref) verdict.Verdict {
 func sourceBound(f Facts, ref Ref) verdict.Verdict {
 	switch {
 	case f.Source.Status.Phase == v1.ClaimLost:
+		if f.SourcePV != nil { // the PV controller calls it Lost, too
+			if v := pointAtEachOther(f, ref); v.Kind == verdict.Refuse {
+				return v
+			}
+		}
 		return verdict.Refused(verdict.CloneSourceUnusable,
 			"cannot clone source PVC %q: it is Lost, its PV %q is gone; create the claim again with another source", ref.Name, f.Source.Spec.VolumeName)
 	case f.Source.Status.Phase != v1.ClaimBound || f.Source.Spec.VolumeName == "":
