@@ -17,6 +17,7 @@ import (
 //   - Codes that a driver also uses when it stumbled halfway, or that speak of
 //     something that exists (Unknown, Internal, DataLoss, AlreadyExists):
 //     Unproven.
+//   - Unauthenticated and PermissionDenied: Denied.
 //   - Everything else is the driver's word that nothing exists: Absent.
 //
 // Source: CSI spec, CreateVolume errors and "error scheme"; design, "The
@@ -34,6 +35,8 @@ func Meaning(err error) ledger.Answer {
 		return ledger.Lost
 	case codes.OK, codes.Unknown, codes.Internal, codes.DataLoss, codes.AlreadyExists:
 		return ledger.Unproven
+	case codes.Unauthenticated, codes.PermissionDenied:
+		return ledger.Denied
 	default:
 		return ledger.Absent
 	}

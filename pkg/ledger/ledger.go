@@ -44,6 +44,9 @@ const (
 	// Unproven: the driver refused in a way that does not say whether something
 	// exists.
 	Unproven
+	// Denied: the driver did not let us ask. Nothing was begun by this call, and
+	// nothing is known of earlier ones.
+	Denied
 )
 
 // keepClosed is how long a released claim is remembered, so that a stale copy
@@ -75,6 +78,9 @@ type entry struct {
 	// of unknown outcome; zero if it has not.
 	firstAbsent time.Time
 	request     *csi.CreateVolumeRequest
+	// handle of a volume that the driver made and that is neither saved nor
+	// deleted; empty if there is none that we know.
+	handle string
 }
 
 type tombstone struct {
@@ -216,7 +222,7 @@ func (t *Turn) Recording() {
 
 // Close forbids all further calls for the claim. It comes before the record is
 // taken off.
-func (t *Turn) Close() { t.with(func(e *entry) { e.state, e.request = Closed, nil }) }
+func (t *Turn) Close() { t.with(func(e *entry) { e.state, e.request, e.handle = Closed, nil, "" }) }
 
 // Calling notes that the driver is about to be called with the request. From
 // here on a volume may exist; what was known before is returned, for Answered.
@@ -233,10 +239,10 @@ func (t *Turn) Answered(before State, answer Answer) State {
 	var s State
 	t.with(func(e *entry) {
 		switch {
-		case answer != Absent:
-			e.firstAbsent = time.Time{}
-		case before != Unknown:
+		case before != Unknown && (answer == Absent || answer == Denied):
 			e.state = Clean
+		case answer != Absent || e.handle != "":
+			e.firstAbsent = time.Time{}
 		case e.firstAbsent.IsZero():
 			e.firstAbsent = now
 		case now.Sub(e.firstAbsent) >= t.ledger.apart:
@@ -247,13 +253,24 @@ func (t *Turn) Answered(before State, answer Answer) State {
 	return s
 }
 
+// Made notes the handle of the volume that the driver has made. Until it is saved
+// or removed no answer can prove its absence.
+func (t *Turn) Made(handle string) { t.with(func(e *entry) { e.handle = handle }) }
+
+// Handle returns what Made noted, "" if there is no such volume.
+func (t *Turn) Handle() string {
+	var h string
+	t.with(func(e *entry) { h = e.handle })
+	return h
+}
+
 // Removed notes that the volume was deleted: nothing exists.
 func (t *Turn) Removed() {
-	t.with(func(e *entry) { e.state, e.firstAbsent = Clean, time.Time{} })
+	t.with(func(e *entry) { e.state, e.firstAbsent, e.handle = Clean, time.Time{}, "" })
 }
 
 // Saved notes that the volume's PV is in the API.
-func (t *Turn) Saved() { t.with(func(e *entry) { e.state, e.request = Saved, nil }) }
+func (t *Turn) Saved() { t.with(func(e *entry) { e.state, e.request, e.handle = Saved, nil, "" }) }
 
 func (t *Turn) with(f func(*entry)) {
 	t.ledger.mu.Lock()

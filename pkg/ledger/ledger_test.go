@@ -228,6 +228,30 @@ func TestTakeIsExclusive(t *testing.T) {
 	}
 }
 
+func TestAsk(t *testing.T) {
+	l := ledger.New(timeout, newHands())
+	if !l.Ask(claim) {
+		t.Error("the turn of a claim never heard of is not free")
+	}
+	if _, ok := known(l); ok {
+		t.Error("asking made the claim known")
+	}
+	turn := take(t, l)
+	if !l.Ask("another") || l.Ask(claim) {
+		t.Error("the wrong turn is free")
+	}
+	if !turn.Done() {
+		t.Error("somebody asked for the turn, but Done does not say so")
+	}
+	if !l.Ask(claim) {
+		t.Error("a turn that was given back is not free")
+	}
+	turn = take(t, l)
+	if turn.Done() {
+		t.Error("asking for a free turn counts as a missed one")
+	}
+}
+
 func TestRecordingKeepsWhoMissedTheTurn(t *testing.T) {
 	l := ledger.New(timeout, newHands())
 	turn := take(t, l)

@@ -2,6 +2,7 @@ package options
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -61,7 +62,9 @@ func compatibilityFlags(f *pflag.FlagSet) {
 	}
 	for _, d := range deferred() {
 		f.String(d.name, d.none, "not supported yet: "+d.what)
-		f.Lookup(d.name).NoOptDefVal = "true"
+		if d.none == "false" {
+			f.Lookup(d.name).NoOptDefVal = "true"
+		}
 	}
 }
 
@@ -100,7 +103,11 @@ func inert() []deferredFlag {
 // refuseDeferred returns an error for a flag that asks for what is not there.
 func refuseDeferred(f *pflag.FlagSet) error {
 	for _, d := range deferred() {
-		if flag := f.Lookup(d.name); flag.Changed && flag.Value.String() != d.none {
+		flag := f.Lookup(d.name)
+		if on, err := strconv.ParseBool(flag.Value.String()); err == nil && !on && d.none == "false" {
+			continue // switched off, in whatever spelling
+		}
+		if flag.Changed && flag.Value.String() != d.none {
 			return fmt.Errorf("--%s=%s is not supported yet by this version (%s); remove it", d.name, flag.Value, d.what)
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/spf13/pflag"
+	"k8s.io/apimachinery/pkg/util/validation"
 	logsapi "k8s.io/component-base/logs/api/v1"
 )
 
@@ -119,6 +120,7 @@ func (o *Options) validate(flags *pflag.FlagSet) error {
 	}{
 		{o.CSIAddress == "", "--csi-address is empty; give the path of the driver's socket"},
 		{o.VolumeNamePrefix == "", "--volume-name-prefix is empty; give the beginning of volume names, such as pvc"},
+		{!fitsPVName(o.VolumeNamePrefix), fmt.Sprintf("--volume-name-prefix=%q makes no name for a PersistentVolume; use small letters, digits, dashes and dots, and fewer than 216 of them", o.VolumeNamePrefix)},
 		{o.VolumeNameUUIDLength < -1 || o.VolumeNameUUIDLength == 0 || o.VolumeNameUUIDLength > 32, fmt.Sprintf("--volume-name-uuid-length=%d is out of range; give 1 to 32, or -1 for the whole uid", o.VolumeNameUUIDLength)},
 		{o.WorkerThreads < 1, "--worker-threads must be at least 1"},
 		{o.Timeout <= 0, "--timeout must be positive"},
@@ -132,6 +134,12 @@ func (o *Options) validate(flags *pflag.FlagSet) error {
 		}
 	}
 	return o.LeaderElection.validate()
+}
+
+// fitsPVName: prefix, dash and a whole uid make a name that the API server takes.
+func fitsPVName(prefix string) bool {
+	const uid = "00000000-0000-0000-0000-000000000000"
+	return len(validation.IsDNS1123Subdomain(prefix+"-"+uid)) == 0
 }
 
 // validate: the lease must outlive its renewal, and the renewal a retry with

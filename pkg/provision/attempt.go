@@ -127,6 +127,7 @@ func (p *Provisioner) call(ctx context.Context, turn *ledger.Turn, req *csi.Crea
 		klog.FromContext(ctx).V(2).Info("CreateVolume failed", "volume", req.GetName(), "known", state, "err", err)
 		return nil, csidriver.Explain(p.Driver.Name, "CreateVolume", req.GetName(), err)
 	}
+	turn.Made(resp.GetVolume().GetVolumeId())
 	return resp, nil
 }
 

@@ -46,17 +46,18 @@ func (p *Provisioner) Undo(ctx context.Context, turn *ledger.Turn, claim *v1.Per
 	case err != nil && !apierrors.IsNotFound(err):
 		return "", fmt.Errorf("looking for PV %q before the volume is searched: %w", req.GetName(), err)
 	}
-	resp, err := p.call(ctx, turn, req)
-	if err != nil {
-		if turn.State() == ledger.Clean {
+	if turn.Handle() == "" {
+		resp, err := p.call(ctx, turn, req)
+		switch {
+		case err != nil && turn.State() == ledger.Clean:
 			return "", nil
+		case err != nil:
+			return "", err
+		case resp.GetVolume().GetVolumeId() == "":
+			return "", volume.ErrNoVolume
 		}
-		return "", err
 	}
-	handle := resp.GetVolume().GetVolumeId()
-	if handle == "" {
-		return "", volume.ErrNoVolume
-	}
+	handle := turn.Handle()
 	if kept, err = p.remove(ctx, claim, req.GetName(), handle); err != nil || kept != "" {
 		return kept, err
 	}

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/strategicpatch"
 
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/record"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/wellknown"
@@ -59,13 +60,32 @@ func apply(t *testing.T, c *v1.PersistentVolumeClaim, patch []byte) *v1.Persiste
 	return patched
 }
 
-// guarded fails unless the patch lands on the version that was judged only.
-func guarded(t *testing.T, patch []byte) {
+// applyStrategic does the same for a strategic merge patch.
+func applyStrategic(t *testing.T, c *v1.PersistentVolumeClaim, patch []byte) *v1.PersistentVolumeClaim {
+	t.Helper()
+	before, err := json.Marshal(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	after, err := strategicpatch.StrategicMergePatch(before, patch, v1.PersistentVolumeClaim{})
+	if err != nil {
+		t.Fatalf("%s: %v", patch, err)
+	}
+	patched := &v1.PersistentVolumeClaim{}
+	if err := json.Unmarshal(after, patched); err != nil {
+		t.Fatal(err)
+	}
+	return patched
+}
+
+// guarded fails unless the patch lands on this very claim only; on the version
+// given, or on any if that is nil.
+func guarded(t *testing.T, patch []byte, version any) {
 	t.Helper()
 	object, _ := decode(t, patch).(map[string]any)
 	metadata, _ := object["metadata"].(map[string]any)
-	if metadata["uid"] != uid || metadata["resourceVersion"] != "42" {
-		t.Errorf("patch %s does not carry uid and resourceVersion", patch)
+	if metadata["uid"] != uid || metadata["resourceVersion"] != version {
+		t.Errorf("patch %s: uid %v and resourceVersion %v, want %s and %v", patch, metadata["uid"], metadata["resourceVersion"], uid, version)
 	}
 	if len(object) != 1 {
 		t.Errorf("patch %s changes more than metadata", patch)
@@ -111,7 +131,7 @@ func TestWrite(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			guarded(t, patch)
+			guarded(t, patch, "42")
 			after := apply(t, pvc, patch)
 			sameMarks(t, after, c.wantFinalizers, c.wantAnnotations)
 			if !record.On(keys(), after) {
@@ -169,8 +189,8 @@ func TestErase(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			guarded(t, patch)
-			after := apply(t, pvc, patch)
+			guarded(t, patch, nil)
+			after := applyStrategic(t, pvc, patch)
 			sameMarks(t, after, c.wantFinalizers, c.wantAnnotations)
 			if record.On(keys(), after) {
 				t.Error("the claim is still on record")
@@ -195,43 +215,70 @@ func TestEraseUndoesWrite(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if after := apply(t, written, erase); !reflect.DeepEqual(after, pvc) {
+	if after := applyStrategic(t, written, erase); !reflect.DeepEqual(after, pvc) {
 		t.Errorf("got %+v, want %+v", after, pvc)
 	}
 }
 
-func TestFinalizers(t *testing.T) {
-	pvc := claim("x", "1")
-	pvc.Finalizers = []string{"a.example.com/x"}
-	patch, err := record.Finalizers(pvc, []string{"a.example.com/x", wellknown.CloningProtection})
+// The claim may have changed since it was read: what others wrote meanwhile
+// stays.
+func TestEraseOfALaterVersion(t *testing.T) {
+	read := claim("x", "1")
+	read.Finalizers = []string{keys().Finalizer}
+	patch, err := record.Erase(keys(), read)
 	if err != nil {
 		t.Fatal(err)
 	}
-	guarded(t, patch)
-	sameMarks(t, apply(t, pvc, patch), []string{"a.example.com/x", wellknown.CloningProtection}, pvc.Annotations)
-
-	patch, err = record.Finalizers(pvc, nil)
-	if err != nil {
-		t.Fatal(err)
+	live := read.DeepCopy()
+	live.ResourceVersion = "43"
+	live.Finalizers = []string{"example.org/hold", keys().Finalizer}
+	live.Annotations["a"] = "b"
+	live.Spec.VolumeName = "pvc-" + uid
+	after := applyStrategic(t, live, patch)
+	sameMarks(t, after, []string{"example.org/hold"}, map[string]string{"a": "b"})
+	if after.ResourceVersion != "43" || !reflect.DeepEqual(after.Spec, live.Spec) {
+		t.Errorf("more than the record was changed: %+v", after)
 	}
-	sameMarks(t, apply(t, pvc, patch), nil, pvc.Annotations)
 }
 
-func TestWithout(t *testing.T) {
-	list := []string{"a", "b", "a", "c"}
+func TestEraseOfABareClaim(t *testing.T) {
+	bare := claim("-", "-")
+	bare.Annotations = nil
+	patch, err := record.Erase(keys(), bare)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sameMarks(t, applyStrategic(t, bare, patch), nil, nil)
+}
+
+func TestProtect(t *testing.T) {
+	const others, ours = "kubernetes.io/pvc-protection", wellknown.CloningProtection
 	for _, c := range []struct {
-		name, finalizer string
-		want            []string
+		name         string
+		before, want []string
+		on           bool
 	}{
-		{"every copy goes, the order stays", "a", []string{"b", "c"}},
-		{"what is not there is not missed", "z", []string{"a", "b", "a", "c"}},
+		{"a bare source is protected", nil, []string{ours}, true},
+		{"another's finalizer stays", []string{others}, []string{others, ours}, true},
+		{"a protected source is not protected twice", []string{ours, others}, []string{ours, others}, true},
+		{"the protection goes, another's finalizer stays", []string{others, ours}, []string{others}, false},
+		{"the last finalizer goes", []string{ours}, nil, false},
+		{"what is not there need not go", []string{others}, []string{others}, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			if got := record.Without(list, c.finalizer); !slices.Equal(got, c.want) {
-				t.Errorf("got %v, want %v", got, c.want)
+			pvc := claim("x", "1")
+			pvc.Finalizers = c.before
+			patch, err := record.Protect(pvc, ours, c.on)
+			if err != nil {
+				t.Fatal(err)
 			}
-			if !slices.Equal(list, []string{"a", "b", "a", "c"}) {
-				t.Errorf("the list itself was changed: %v", list)
+			guarded(t, patch, nil)
+			after := applyStrategic(t, pvc, patch)
+			slices.Sort(after.Finalizers) // new ones may come first or last
+			want := slices.Sorted(slices.Values(c.want))
+			sameMarks(t, after, want, pvc.Annotations)
+			if !reflect.DeepEqual(after.Spec, pvc.Spec) {
+				t.Errorf("the spec was changed: %+v", after.Spec)
 			}
 		})
 	}

@@ -57,7 +57,7 @@ func Pinned(keys wellknown.Record, claim *v1.PersistentVolumeClaim) Pins {
 	}
 	request := claim.Spec.Resources.Requests[v1.ResourceStorage]
 	bytes, err := strconv.ParseInt(claim.Annotations[keys.RequiredBytes], 10, 64)
-	if err == nil && bytes > 0 && bytes >= request.Value() {
+	if err == nil && bytes > 0 && request.CmpInt64(bytes) <= 0 {
 		p.RequiredBytes = bytes
 	}
 	return p

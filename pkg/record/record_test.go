@@ -172,6 +172,17 @@ func TestPinnedBytesOfAFraction(t *testing.T) {
 	}
 }
 
+// What does not fit into 63 bits is more than any pin can say.
+func TestPinnedBytesOfAHugeClaim(t *testing.T) {
+	for _, asked := range []string{"20E", "20000000000000000000"} {
+		c := claim("-", "1553255926290448384")
+		c.Spec.Resources.Requests[v1.ResourceStorage] = resource.MustParse(asked)
+		if got := record.Pinned(keys(), c).RequiredBytes; got != 0 {
+			t.Errorf("%d bytes are believed for a claim that asks for %s", got, asked)
+		}
+	}
+}
+
 func TestPinnedReadsOnlyOurKeys(t *testing.T) {
 	c := claim("pvc-"+uid, "10737418240")
 	if got := record.Pinned(wellknown.RecordOf("other.example.com"), c); got != (record.Pins{}) {
@@ -230,7 +241,7 @@ func FuzzPinned(f *testing.F) {
 				t.Errorf("believed %q for uid %q", name, uid)
 			}
 		}
-		if pins.RequiredBytes < 0 || pins.RequiredBytes > 0 && pins.RequiredBytes < quantity.Value() {
+		if pins.RequiredBytes < 0 || pins.RequiredBytes > 0 && quantity.CmpInt64(pins.RequiredBytes) > 0 {
 			t.Errorf("believed %d bytes for a claim that asks for %s", pins.RequiredBytes, quantity.String())
 		}
 	})

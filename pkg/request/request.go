@@ -47,9 +47,7 @@ func Build(in Input) (*csi.CreateVolumeRequest, verdict.Verdict) {
 	if !v.Ready() {
 		return nil, v
 	}
-	if in.PinnedBytes > 0 {
-		bytes = in.PinnedBytes
-	}
+	bytes = pinned(in, bytes)
 	parameters, fsType, v := Parameters(in.Class)
 	if !v.Ready() {
 		return nil, v
@@ -75,6 +73,20 @@ func Build(in Input) (*csi.CreateVolumeRequest, verdict.Verdict) {
 	}, verdict.Verdict{}
 }
 
+// pinned returns the bytes on record as far as they can be ours: never more than
+// the claim and its source account for today, because neither shrinks, and users
+// can write to the record. Only when the source cannot be asked any more they
+// stand as they are; the result is then only deleted.
+func pinned(in Input, bytes int64) int64 {
+	switch {
+	case in.PinnedBytes <= 0:
+		return bytes
+	case in.Source == nil && source.Of(in.Claim).Kind != source.None:
+		return in.PinnedBytes
+	}
+	return min(bytes, in.PinnedBytes)
+}
+
 // RequiredBytes returns how many bytes CreateVolume must be asked for: the
 // claim's request, fractions rounded up, or the source volume's real capacity,
 // whichever is larger. A nil source means a blank volume. The verdict is Refuse
@@ -88,9 +100,9 @@ func RequiredBytes(claim *v1.PersistentVolumeClaim, src *source.Volume) (int64, 
 			"the claim asks for no size; create it again with spec.resources.requests.storage")
 	}
 	bytes := asked.Value()
-	if asked.Sign() <= 0 || bytes <= 0 {
+	if asked.Sign() <= 0 || bytes <= 0 || asked.CmpInt64(bytes) > 0 { // Value wraps around
 		return 0, verdict.Refused(verdict.InvalidSize,
-			"the claim asks for %s, which no volume can have; create it again with a positive spec.resources.requests.storage", asked.String())
+			"the claim asks for %s, which no volume can have; create it again with a positive spec.resources.requests.storage below 8Ei", asked.String())
 	}
 	if src != nil {
 		bytes = max(bytes, src.Bytes)

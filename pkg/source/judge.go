@@ -121,7 +121,10 @@ func sourceBound(f Facts, ref Ref) verdict.Verdict {
 		}
 		return verdict.Refused(verdict.CloneSourceUnusable,
 			"cannot clone source PVC %q: it is Lost, its PV %q is gone; create the claim again with another source", ref.Name, f.Source.Spec.VolumeName)
-	case f.Source.Status.Phase != v1.ClaimBound || f.Source.Spec.VolumeName == "":
+	case f.Source.Status.Phase == v1.ClaimBound && f.Source.Spec.VolumeName == "":
+		return verdict.Waiting(verdict.CloneSourceNotBound,
+			"clone waits until source PVC %q names its PV (spec.volumeName is empty although it is Bound); it then starts by itself", ref.Name)
+	case f.Source.Status.Phase != v1.ClaimBound:
 		phase := f.Source.Status.Phase
 		if phase == "" {
 			phase = v1.ClaimPending

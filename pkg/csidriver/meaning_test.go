@@ -1,0 +1,148 @@
+package csidriver_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/container-storage-interface/spec/lib/go/csi"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/csidriver"
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/ledger"
+)
+
+func TestMeaning(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		err  error
+		want ledger.Answer
+	}{
+		{"no error means that the volume is there", nil, ledger.Created},
+		{"Canceled says nothing", status.Error(codes.Canceled, ""), ledger.Lost},
+		{"DeadlineExceeded says nothing", status.Error(codes.DeadlineExceeded, ""), ledger.Lost},
+		{"Unavailable says nothing", status.Error(codes.Unavailable, ""), ledger.Lost},
+		{"Aborted speaks of work in progress", status.Error(codes.Aborted, ""), ledger.Lost},
+		{"an error that is no status says nothing", errors.New("connection reset"), ledger.Lost},
+		{"a deadline on this side says nothing", context.DeadlineExceeded, ledger.Lost},
+		{"a cancelled call on this side says nothing", context.Canceled, ledger.Lost},
+		{"Unknown proves nothing", status.Error(codes.Unknown, ""), ledger.Unproven},
+		{"Internal proves nothing", status.Error(codes.Internal, ""), ledger.Unproven},
+		{"DataLoss proves nothing", status.Error(codes.DataLoss, ""), ledger.Unproven},
+		{"AlreadyExists proves the contrary", status.Error(codes.AlreadyExists, ""), ledger.Unproven},
+		{"InvalidArgument is final", status.Error(codes.InvalidArgument, ""), ledger.Absent},
+		{"NotFound, the source, is final", status.Error(codes.NotFound, ""), ledger.Absent},
+		{"ResourceExhausted is final", status.Error(codes.ResourceExhausted, ""), ledger.Absent},
+		{"OutOfRange is final", status.Error(codes.OutOfRange, ""), ledger.Absent},
+		{"FailedPrecondition is final", status.Error(codes.FailedPrecondition, ""), ledger.Absent},
+		{"Unimplemented is final", status.Error(codes.Unimplemented, ""), ledger.Absent},
+		{"a wrapped status keeps its meaning", fmt.Errorf("calling: %w", status.Error(codes.Unavailable, "")), ledger.Lost},
+		{"so does a wrapped final one", fmt.Errorf("calling: %w", status.Error(codes.InvalidArgument, "")), ledger.Absent},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if got := csidriver.Meaning(c.err); got != c.want {
+				t.Errorf("got %d, want %d", got, c.want)
+			}
+		})
+	}
+}
+
+// still is a clock that a test sets.
+type still struct{ now time.Time }
+
+func (s *still) Now() time.Time                     { return s.now }
+func (s *still) Since(then time.Time) time.Duration { return s.now.Sub(then) }
+
+// Who is turned away at the door learns nothing of what is inside: after a call
+// of unknown outcome such answers prove no absence, however many there are
+// (design, "The cleaner": the record stays while authentication fails).
+func TestTurnedAwayProvesNothingOfAnEarlierCall(t *testing.T) {
+	for _, code := range []codes.Code{codes.Unauthenticated, codes.PermissionDenied} {
+		t.Run(code.String(), func(t *testing.T) {
+			clock := &still{time.Unix(1_800_000_000, 0)}
+			turn, _ := ledger.New(10*time.Second, clock).Take("uid-copy")
+			turn.Recording()
+			answer := func(code codes.Code) ledger.State {
+				before := turn.Calling(&csi.CreateVolumeRequest{Name: "pvc-1"})
+				return turn.Answered(before, csidriver.Meaning(status.Error(code, "")))
+			}
+			answer(codes.DeadlineExceeded)
+			for range 3 {
+				clock.now = clock.now.Add(time.Minute)
+				if got := answer(code); got != ledger.Unknown {
+					t.Fatalf("state is %s, want unknown: the volume may exist", got)
+				}
+			}
+		})
+	}
+}
+
+func TestExplain(t *testing.T) {
+	for _, c := range []struct {
+		name, call, volume string
+		err                error
+		want               string
+	}{
+		{
+			"an answer is quoted last", "CreateVolume", "pvc-1", status.Error(codes.ResourceExhausted, "pool is full"),
+			`driver "clone.example.com" answered CreateVolume for volume "pvc-1": rpc error: code = ResourceExhausted desc = pool is full`,
+		},
+		{
+			"no answer in time is said plainly", "DeleteVolume", "handle-1", status.Error(codes.DeadlineExceeded, "context deadline exceeded"),
+			`driver "clone.example.com" has not answered DeleteVolume for volume "handle-1" in time; it is asked again: rpc error: code = DeadlineExceeded desc = context deadline exceeded`,
+		},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			err := csidriver.Explain("clone.example.com", c.call, c.volume, c.err)
+			if err.Error() != c.want {
+				t.Errorf("got  %s\nwant %s", err, c.want)
+			}
+			if status.Code(errors.Unwrap(err)) != status.Code(c.err) || csidriver.Meaning(err) != csidriver.Meaning(c.err) {
+				t.Error("the status cannot be reached any more")
+			}
+		})
+	}
+}
+
+func TestCapabilities(t *testing.T) {
+	const (
+		service = csi.PluginCapability_Service_CONTROLLER_SERVICE
+		create  = csi.ControllerServiceCapability_RPC_CREATE_DELETE_VOLUME
+		clone   = csi.ControllerServiceCapability_RPC_CLONE_VOLUME
+	)
+	for _, c := range []struct {
+		name       string
+		plugin     []csi.PluginCapability_Service_Type
+		controller []csi.ControllerServiceCapability_RPC_Type
+		missing    string
+		clones     bool
+	}{
+		{"a driver without capabilities", nil, nil, "CONTROLLER_SERVICE", false},
+		{"a driver without volumes", []csi.PluginCapability_Service_Type{service}, nil, "CREATE_DELETE_VOLUME", false},
+		{"a driver without a controller", nil, []csi.ControllerServiceCapability_RPC_Type{create}, "CONTROLLER_SERVICE", false},
+		{"a driver without clones", []csi.PluginCapability_Service_Type{service}, []csi.ControllerServiceCapability_RPC_Type{create}, "", false},
+		{"a driver with all", []csi.PluginCapability_Service_Type{service}, []csi.ControllerServiceCapability_RPC_Type{create, clone}, "", true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			d := &csidriver.Driver{
+				Plugin:     map[csi.PluginCapability_Service_Type]bool{},
+				Controller: map[csi.ControllerServiceCapability_RPC_Type]bool{},
+			}
+			for _, capability := range c.plugin {
+				d.Plugin[capability] = true
+			}
+			for _, capability := range c.controller {
+				d.Controller[capability] = true
+			}
+			if ok, missing := d.CanProvision(); ok != (c.missing == "") || missing != c.missing {
+				t.Errorf("CanProvision is %t, %q missing, want %q", ok, missing, c.missing)
+			}
+			if d.CanClone() != c.clones {
+				t.Errorf("CanClone is %t", d.CanClone())
+			}
+		})
+	}
+}

@@ -1,0 +1,279 @@
+package options_test
+
+import (
+	"errors"
+	"maps"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/options"
+)
+
+// environment of the tests; nil holds a namespace, so that no file is read.
+func environment(vars map[string]string) options.Environment {
+	return func(key string) (string, bool) {
+		if vars == nil {
+			vars = map[string]string{"POD_NAMESPACE": "pods"}
+		}
+		value, found := vars[key]
+		return value, found
+	}
+}
+
+func TestDefaults(t *testing.T) {
+	o, err := options.Parse(nil, environment(nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name      string
+		got, want any
+	}{
+		{"kubeconfig", o.Kubeconfig, ""},
+		{"master", o.Master, ""},
+		{"csi-address", o.CSIAddress, "/run/csi/socket"},
+		{"http-endpoint", o.HTTPEndpoint, ""},
+		{"metrics-path", o.MetricsPath, "/metrics"},
+		{"enable-pprof", o.Pprof, false},
+		{"volume-name-prefix", o.VolumeNamePrefix, "pvc"},
+		{"volume-name-uuid-length", o.VolumeNameUUIDLength, -1},
+		{"retry-interval-start", o.RetryIntervalStart, time.Second},
+		{"retry-interval-max", o.RetryIntervalMax, 5 * time.Minute},
+		{"worker-threads", o.WorkerThreads, 100},
+		{"timeout", o.Timeout, 10 * time.Second},
+		{"default-fstype", o.DefaultFSType, ""},
+		{"extra-create-metadata", o.ExtraCreateMetadata, false},
+		{"controller-publish-readonly", o.ControllerPublishReadOnly, false},
+		{"kube-api-qps", o.KubeAPIQPS, 0.0},
+		{"kube-api-burst", o.KubeAPIBurst, 10},
+		{"leader-election", o.LeaderElection.Enabled, false},
+		{"leader-election-namespace", o.LeaderElection.Namespace, "pods"},
+		{"leader-election-lease-duration", o.LeaderElection.LeaseDuration, 15 * time.Second},
+		{"leader-election-renew-deadline", o.LeaderElection.RenewDeadline, 10 * time.Second},
+		{"leader-election-retry-period", o.LeaderElection.RetryPeriod, 5 * time.Second},
+		{"Topology", o.Topology, true},
+		{"version", o.Version, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if c.got != c.want {
+				t.Errorf("got %v, want %v", c.got, c.want)
+			}
+		})
+	}
+	if o.Logging == nil {
+		t.Error("no logging configuration")
+	}
+}
+
+// What can be set, is.
+func TestFlags(t *testing.T) {
+	for _, c := range []struct {
+		name, args string
+		holds      func(*options.Options) bool
+	}{
+		{"the driver's socket", "--csi-address=unix:///csi/csi.sock", func(o *options.Options) bool { return o.CSIAddress == "unix:///csi/csi.sock" }},
+		{"where metrics are served", "--http-endpoint=:8080 --metrics-path=/m --enable-pprof", func(o *options.Options) bool {
+			return o.HTTPEndpoint == ":8080" && o.MetricsPath == "/m" && o.Pprof
+		}},
+		{"names of volumes", "--volume-name-prefix=dc1 --volume-name-uuid-length=32", func(o *options.Options) bool {
+			return o.VolumeNamePrefix == "dc1" && o.VolumeNameUUIDLength == 32
+		}},
+		{"the shortest name", "--volume-name-uuid-length=1", func(o *options.Options) bool { return o.VolumeNameUUIDLength == 1 }},
+		{"one back-off for all retries", "--retry-interval-start=1m --retry-interval-max=1m", func(o *options.Options) bool {
+			return o.RetryIntervalStart == time.Minute && o.RetryIntervalMax == time.Minute
+		}},
+		{"workers and timeout", "--worker-threads=1 --timeout=1ms", func(o *options.Options) bool {
+			return o.WorkerThreads == 1 && o.Timeout == time.Millisecond
+		}},
+		{"what drivers are told", "--default-fstype=xfs --extra-create-metadata --controller-publish-readonly", func(o *options.Options) bool {
+			return o.DefaultFSType == "xfs" && o.ExtraCreateMetadata && o.ControllerPublishReadOnly
+		}},
+		{"limits at the API server", "--kube-api-qps=2.5 --kube-api-burst=0", func(o *options.Options) bool { return o.KubeAPIQPS == 2.5 && o.KubeAPIBurst == 0 }},
+		{"API server and kubeconfig", "--master=https://10.0.0.1 --kubeconfig=k", func(o *options.Options) bool {
+			return o.Master == "https://10.0.0.1" && o.Kubeconfig == "k"
+		}},
+		{"the lease", "--leader-election --leader-election-namespace=kube-system --leader-election-lease-duration=4s --leader-election-renew-deadline=3s --leader-election-retry-period=2s", func(o *options.Options) bool {
+			l := o.LeaderElection
+			return l.Enabled && l.Namespace == "kube-system" && l.LeaseDuration == 4*time.Second && l.RenewDeadline == 3*time.Second && l.RetryPeriod == 2*time.Second
+		}},
+		{"labels of the lease", "--leader-election-labels=app:clone,tier:gold", func(o *options.Options) bool {
+			return maps.Equal(o.LeaderElection.Labels, map[string]string{"app": "clone", "tier": "gold"})
+		}},
+		{"no labels", "--leader-election-labels=", func(o *options.Options) bool { return len(o.LeaderElection.Labels) == 0 }},
+		{"a label without a value", "--leader-election-labels=app:", func(o *options.Options) bool {
+			return maps.Equal(o.LeaderElection.Labels, map[string]string{"app": ""})
+		}},
+		{"a lease that is not used may be odd", "--leader-election-lease-duration=1s", func(o *options.Options) bool { return !o.LeaderElection.Enabled }},
+		{"the verbosity of the log", "--v=4", func(o *options.Options) bool { return o.Logging.Verbosity == 4 }},
+		{"flags of the incumbent that change nothing", "--cloning-protection-threads=5 --automaxprocs=true --capacity-poll-interval=2m --immediate-topology=false", func(*options.Options) bool { return true }},
+		{"deferred flags that ask for nothing", "--enable-capacity=false --node-deployment=false --strict-topology=false --metrics-address=", func(*options.Options) bool { return true }},
+		{"Topology off", "--feature-gates=Topology=false", func(o *options.Options) bool { return !o.Topology }},
+		{"several gates", "--feature-gates=Topology=false,VolumeAttributesClass=false", func(o *options.Options) bool { return !o.Topology }},
+		{"gates given one by one", "--feature-gates=Topology=false --feature-gates=VolumeAttributesClass=true", func(o *options.Options) bool { return !o.Topology }},
+		{"the last word on a gate counts", "--feature-gates=Topology=false,Topology=true", func(o *options.Options) bool { return o.Topology }},
+		{"a fixed gate at its default", "--feature-gates=CrossNamespaceVolumeDataSource=false,ReleaseLeaderElectionOnExit=true", func(o *options.Options) bool { return o.Topology }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			o, err := options.Parse(strings.Fields(c.args), environment(nil))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !c.holds(o) {
+				t.Errorf("%s does not do what it says: %+v", c.args, o)
+			}
+		})
+	}
+}
+
+func TestRefusals(t *testing.T) {
+	const gates = "Topology (true by default), CrossNamespaceVolumeDataSource (false by default, fixed), VolumeAttributesClass (true by default), ReleaseLeaderElectionOnExit (true by default, fixed)"
+	length := func(n string) string {
+		return "--volume-name-uuid-length=" + n + " is out of range; give 1 to 32, or -1 for the whole uid"
+	}
+	const retries = "--retry-interval-start must be positive and not above --retry-interval-max"
+	const rates = "--kube-api-qps and --kube-api-burst must not be negative"
+	lease := func(lease, renew, retry string) string {
+		return "leader election needs --leader-election-lease-duration (" + lease + ") > --leader-election-renew-deadline (" + renew + ") > 1.2 x --leader-election-retry-period (" + retry + ")"
+	}
+	deferred := func(flag, what string) string {
+		return flag + " is not supported yet by this version (" + what + "); remove it"
+	}
+	for _, c := range []struct{ name, args, want string }{
+		{"an argument that is no flag", "--timeout=1s now", `unexpected argument "now"; all settings are flags that begin with --`},
+		{"an unknown flag", "--clone-faster", "unknown flag: --clone-faster"},
+		{"a value that is no number", "--worker-threads=many", `invalid argument "many" for "--worker-threads" flag: strconv.ParseInt: parsing "many": invalid syntax`},
+		{"no socket", "--csi-address=", "--csi-address is empty; give the path of the driver's socket"},
+		{"no prefix", "--volume-name-prefix=", "--volume-name-prefix is empty; give the beginning of volume names, such as pvc"},
+		{"no uid in the name", "--volume-name-uuid-length=0", length("0")},
+		{"less than the whole uid", "--volume-name-uuid-length=-2", length("-2")},
+		{"more than the whole uid", "--volume-name-uuid-length=33", length("33")},
+		{"no workers", "--worker-threads=0", "--worker-threads must be at least 1"},
+		{"no time", "--timeout=0s", "--timeout must be positive"},
+		{"negative time", "--timeout=-1s", "--timeout must be positive"},
+		{"no pause after an error", "--retry-interval-start=0s", retries},
+		{"a first pause above the longest", "--retry-interval-start=2s --retry-interval-max=1s", retries},
+		{"a negative rate", "--kube-api-qps=-1", rates},
+		{"a negative burst", "--kube-api-burst=-1", rates},
+		{"a path without a slash", "--metrics-path=metrics", `--metrics-path="metrics" must begin with /`},
+		{"no path", "--metrics-path=", `--metrics-path="" must begin with /`},
+		{"a lease that ends before it is renewed", "--leader-election --leader-election-lease-duration=10s", lease("10s", "10s", "5s")},
+		{"a renewal that ends before a retry", "--leader-election --leader-election-renew-deadline=6s", lease("15s", "6s", "5s")},
+		{"no pause between tries", "--leader-election --leader-election-retry-period=0s", lease("15s", "10s", "0s")},
+		{"a label without a colon", "--leader-election-labels=app", `invalid argument "app" for "--leader-election-labels" flag: label "app" is not of the form key:value`},
+		{"a label with two colons", "--leader-election-labels=a:b:c", `invalid argument "a:b:c" for "--leader-election-labels" flag: label "a:b:c" is not of the form key:value`},
+		{"a gate that nobody knows", "--feature-gates=Magic=true", `--feature-gates: there is no gate "Magic"; known are ` + gates},
+		{"a gate without a value", "--feature-gates=Topology", `--feature-gates: "Topology" is not of the form Name=true or Name=false`},
+		{"a gate with another value", "--feature-gates=Topology=perhaps", `--feature-gates: "Topology=perhaps" is not of the form Name=true or Name=false`},
+		{"a gate that this version cannot open", "--feature-gates=CrossNamespaceVolumeDataSource=true", "--feature-gates: CrossNamespaceVolumeDataSource=true is not supported yet by this version; remove it"},
+		{"a gate that this version cannot close", "--feature-gates=ReleaseLeaderElectionOnExit=false", "--feature-gates: ReleaseLeaderElectionOnExit=false is not supported yet by this version; remove it"},
+		{"capacity", "--enable-capacity", deferred("--enable-capacity=true", "CSIStorageCapacity objects")},
+		{"one provisioner per node", "--node-deployment=true", deferred("--node-deployment=true", "one provisioner per node")},
+		{"topology", "--strict-topology", deferred("--strict-topology=true", "topology")},
+		{"the old metrics address", "--metrics-address=:9", deferred("--metrics-address=:9", "use --http-endpoint")},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			_, err := options.Parse(strings.Fields(c.args), environment(nil))
+			if err == nil || err.Error() != c.want {
+				t.Errorf("got  %v\nwant %s", err, c.want)
+			}
+		})
+	}
+}
+
+// A bool has several spellings of false, and each asks for nothing.
+func TestDeferredFlagsOffInAnySpelling(t *testing.T) {
+	for _, flag := range []string{"--enable-capacity", "--node-deployment", "--strict-topology"} {
+		for _, off := range []string{"false", "False", "FALSE", "f", "0"} {
+			t.Run(flag+"="+off, func(t *testing.T) {
+				if _, err := options.Parse([]string{flag + "=" + off}, environment(nil)); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+	}
+}
+
+// Whoever writes a value as the next word shall still read which flag is to go.
+func TestMetricsAddressAsTwoWords(t *testing.T) {
+	_, err := options.Parse([]string{"--metrics-address", ":9"}, environment(nil))
+	const want = "--metrics-address=:9 is not supported yet by this version (use --http-endpoint); remove it"
+	if err == nil || err.Error() != want {
+		t.Errorf("got  %v\nwant %s", err, want)
+	}
+}
+
+// The prefix begins the names of PVs: one that no PV can have would show only
+// after the first volume was made.
+func TestVolumeNamePrefixMustFitAPV(t *testing.T) {
+	for _, prefix := range []string{"PVC", "my_volumes", "-pvc", "pvc/x", "p vc", strings.Repeat("a", 240)} {
+		t.Run(prefix, func(t *testing.T) {
+			if _, err := options.Parse([]string{"--volume-name-prefix=" + prefix}, environment(nil)); err == nil {
+				t.Error("accepted")
+			}
+		})
+	}
+}
+
+func TestEnvironment(t *testing.T) {
+	for _, c := range []struct {
+		name, args            string
+		vars                  map[string]string
+		kubeconfig, namespace string
+	}{
+		{"KUBECONFIG overrides the flag", "--kubeconfig=flag", map[string]string{"KUBECONFIG": "env", "POD_NAMESPACE": "pods"}, "env", "pods"},
+		{"an empty KUBECONFIG does not", "--kubeconfig=flag", map[string]string{"KUBECONFIG": "", "POD_NAMESPACE": "pods"}, "flag", "pods"},
+		{"KUBECONFIG alone counts", "", map[string]string{"KUBECONFIG": "env", "POD_NAMESPACE": "pods"}, "env", "pods"},
+		{"the flag beats POD_NAMESPACE", "--leader-election-namespace=here", map[string]string{"POD_NAMESPACE": "pods"}, "", "here"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			o, err := options.Parse(strings.Fields(c.args), environment(c.vars))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if o.Kubeconfig != c.kubeconfig || o.LeaderElection.Namespace != c.namespace {
+				t.Errorf("got %q and %q, want %q and %q", o.Kubeconfig, o.LeaderElection.Namespace, c.kubeconfig, c.namespace)
+			}
+		})
+	}
+}
+
+// What the file of the service account says depends on where the test runs; that
+// there is a namespace does not.
+func TestNamespaceIsNeverEmpty(t *testing.T) {
+	for _, vars := range []map[string]string{{}, {"POD_NAMESPACE": ""}} {
+		o, err := options.Parse(nil, environment(vars))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if o.LeaderElection.Namespace == "" {
+			t.Error("no namespace for the lease")
+		}
+	}
+}
+
+func TestHelp(t *testing.T) {
+	for _, arg := range []string{"--help", "-h"} {
+		if _, err := options.Parse([]string{arg}, environment(nil)); !errors.Is(err, pflag.ErrHelp) {
+			t.Errorf("%s: got %v, want %v", arg, err, pflag.ErrHelp)
+		}
+	}
+}
+
+// Somebody who asks for the version need not have the other flags right.
+func TestVersion(t *testing.T) {
+	o, err := options.Parse([]string{"--version", "--timeout=0s"}, environment(nil))
+	if err != nil || !o.Version {
+		t.Errorf("got %+v and %v", o, err)
+	}
+}
+
+func TestEveryFlagHasHelp(t *testing.T) {
+	new(options.Options).Flags().VisitAll(func(f *pflag.Flag) {
+		if f.Usage == "" {
+			t.Errorf("--%s has no help", f.Name)
+		}
+	})
+}

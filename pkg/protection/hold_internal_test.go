@@ -1,0 +1,260 @@
+package protection
+
+import (
+	"errors"
+	"slices"
+	"testing"
+
+	v1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/cache"
+	"k8s.io/utils/clock"
+
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/informers"
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/wellknown"
+)
+
+const driver = "clone.example.com"
+
+// controller returns one with the objects in its caches and no API server. A
+// label of a claim names its source.
+func controller(t *testing.T, objects ...metav1.Object) *Controller {
+	t.Helper()
+	client, err := kubernetes.NewForConfig(&rest.Config{Host: "https://nowhere.invalid"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	caches, err := informers.New(client, driver, informers.Keys{
+		CloneSource: func(c *v1.PersistentVolumeClaim) string { return c.Labels["source"] },
+		VolumeName:  func(*v1.PersistentVolumeClaim) string { return "" },
+	}, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, object := range objects {
+		store := caches.Claims.GetStore()
+		if _, isPV := object.(*v1.PersistentVolume); isPV {
+			store = caches.PVs.GetStore()
+		}
+		if err := store.Add(object); err != nil {
+			t.Fatal(err)
+		}
+	}
+	sourceOf := func(c *v1.PersistentVolumeClaim) (string, string, bool) {
+		return c.Namespace, "db", c.Labels["source"] != ""
+	}
+	return New(client, caches, driver, sourceOf, nil, clock.RealClock{})
+}
+
+func claim(name, version string, finalizers ...string) *v1.PersistentVolumeClaim {
+	return &v1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{
+		Namespace: "shop", Name: name, UID: "uid-db", ResourceVersion: version, Finalizers: finalizers,
+	}}
+}
+
+func TestHoldsAreCounted(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		do   func(*Controller)
+		held []string
+	}{
+		{"nothing is held at first", func(*Controller) {}, nil},
+		{"a claim holds its source", func(c *Controller) { c.count("a", "db") }, []string{"db"}},
+		{"and lets it go", func(c *Controller) { c.count("a", "db"); c.Unhold("a") }, nil},
+		{"two claims hold it until both let go", func(c *Controller) { c.count("a", "db"); c.count("b", "db"); c.Unhold("a") }, []string{"db"}},
+		{"holding twice is letting go once", func(c *Controller) { c.count("a", "db"); c.count("a", "db"); c.Unhold("a") }, nil},
+		{"a claim that names another source lets the first go", func(c *Controller) { c.count("a", "db"); c.count("a", "web") }, []string{"web"}},
+		{"letting go without a hold does nothing", func(c *Controller) { c.count("a", "db"); c.Unhold("z") }, []string{"db"}},
+		{"letting go twice lets nobody else's go", func(c *Controller) { c.count("a", "db"); c.count("b", "db"); c.Unhold("a"); c.Unhold("a") }, []string{"db"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			controller := controller(t)
+			c.do(controller)
+			var held []string
+			for _, source := range []types.UID{"db", "web"} {
+				if controller.held(source) {
+					held = append(held, string(source))
+				}
+			}
+			if !slices.Equal(held, c.held) {
+				t.Errorf("held: %v, want %v", held, c.held)
+			}
+			if len(controller.holds) != len(c.held) {
+				t.Errorf("left behind: %v", controller.holds)
+			}
+		})
+	}
+}
+
+func TestNeeded(t *testing.T) {
+	source := claim("db", "1")
+	clone := claim("copy", "1")
+	clone.UID, clone.Labels = "uid-copy", map[string]string{"source": "shop/db"}
+	if controller(t, source).needed(source) {
+		t.Error("a source without clones is needed")
+	}
+	if !controller(t, source, clone).needed(source) {
+		t.Error("a source with a clone on record is not needed")
+	}
+	held := controller(t, source)
+	held.count("uid-copy", source.UID)
+	if !held.needed(source) {
+		t.Error("a source that is held is not needed")
+	}
+}
+
+// Only sources whose volume is of this driver are touched.
+func TestOurs(t *testing.T) {
+	pv := func(driver string) *v1.PersistentVolume {
+		pv := &v1.PersistentVolume{ObjectMeta: metav1.ObjectMeta{Name: "pv-db"}}
+		if driver != "" {
+			pv.Spec.CSI = &v1.CSIPersistentVolumeSource{Driver: driver}
+		}
+		return pv
+	}
+	for _, c := range []struct {
+		name        string
+		pv          *v1.PersistentVolume
+		annotations map[string]string
+		want        bool
+	}{
+		{"a PV of this driver", pv(driver), nil, true},
+		{"a PV of another driver", pv("other"), map[string]string{wellknown.StorageProvisioner: driver}, false},
+		{"a PV that is not CSI", pv(""), map[string]string{wellknown.StorageProvisioner: driver}, false},
+		{"no PV, and the claim was given to this driver", nil, map[string]string{wellknown.StorageProvisioner: driver}, true},
+		{"no PV, and the old annotation names this driver", nil, map[string]string{wellknown.BetaStorageProvisioner: driver}, true},
+		{"no PV, and the newer annotation wins", nil, map[string]string{wellknown.StorageProvisioner: "other", wellknown.BetaStorageProvisioner: driver}, false},
+		{"nothing is known", nil, nil, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			source := claim("db", "1")
+			source.Spec.VolumeName, source.Annotations = "pv-db", c.annotations
+			objects := []metav1.Object{source}
+			if c.pv != nil {
+				objects = append(objects, c.pv)
+			}
+			if got := controller(t, objects...).ours(source); got != c.want {
+				t.Errorf("got %t", got)
+			}
+		})
+	}
+}
+
+// Until the cache has our last write, that write says whether the finalizer is
+// there.
+func TestPresent(t *testing.T) {
+	const finalizer = wellknown.CloningProtection
+	for _, c := range []struct {
+		name    string
+		cached  *v1.PersistentVolumeClaim
+		written *v1.PersistentVolumeClaim
+		present bool
+		want    bool
+	}{
+		{"the cache says yes", claim("db", "5", finalizer), nil, false, true},
+		{"the cache says no", claim("db", "5"), nil, false, false},
+		{"we wrote it and the cache is behind", claim("db", "5"), claim("db", "6", finalizer), true, true},
+		{"we took it off and the cache is behind", claim("db", "5", finalizer), claim("db", "6"), false, false},
+		{"we wrote it and somebody took it off since", claim("db", "7"), claim("db", "6", finalizer), true, false},
+		{"we wrote it and the cache has that", claim("db", "6", finalizer), claim("db", "6", finalizer), true, true},
+		{"versions are numbers, not words", claim("db", "9"), claim("db", "10", finalizer), true, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			controller := controller(t, c.cached)
+			if c.written != nil {
+				controller.wrote(c.written, c.present)
+			}
+			if got := controller.present(c.cached); got != c.want {
+				t.Errorf("got %t", got)
+			}
+		})
+	}
+}
+
+func TestPresentOfAClaimMadeAgain(t *testing.T) {
+	old, again := claim("db", "5"), claim("db", "9", wellknown.CloningProtection)
+	again.UID = "uid-again"
+	if controller(t, again).present(old) {
+		t.Error("the finalizer of a later claim of that name counts")
+	}
+}
+
+// What shows in the queue after a change of a clone or a source.
+func TestHandler(t *testing.T) {
+	const finalizer = wellknown.CloningProtection
+	clone := func(source string) *v1.PersistentVolumeClaim {
+		c := claim("copy", "1")
+		c.UID, c.Labels = "uid-copy", map[string]string{"source": source}
+		return c
+	}
+	deleting := func(c *v1.PersistentVolumeClaim) *v1.PersistentVolumeClaim {
+		c.DeletionTimestamp = &metav1.Time{}
+		return c
+	}
+	for _, c := range []struct {
+		name string
+		do   func(cache.ResourceEventHandler)
+		want bool
+	}{
+		{"a source appears", func(h cache.ResourceEventHandler) { h.OnAdd(claim("db", "1", finalizer), true) }, false},
+		{"a source appears that is being deleted", func(h cache.ResourceEventHandler) { h.OnAdd(deleting(claim("db", "1", finalizer)), true) }, true},
+		{"a claim without protection is deleted", func(h cache.ResourceEventHandler) { h.OnUpdate(claim("db", "1"), deleting(claim("db", "2"))) }, false},
+		{"a protected source is deleted", func(h cache.ResourceEventHandler) {
+			h.OnUpdate(claim("db", "1", finalizer), deleting(claim("db", "2", finalizer)))
+		}, true},
+		{"somebody strips the protection", func(h cache.ResourceEventHandler) { h.OnUpdate(claim("db", "1", finalizer), claim("db", "2")) }, true},
+		{"a source changes otherwise", func(h cache.ResourceEventHandler) {
+			h.OnUpdate(claim("db", "1", finalizer), claim("db", "2", finalizer))
+		}, false},
+		{"a clone goes on", func(h cache.ResourceEventHandler) { h.OnUpdate(clone("shop/db"), clone("shop/db")) }, false},
+		{"a clone is through", func(h cache.ResourceEventHandler) { h.OnUpdate(clone("shop/db"), clone("")) }, true},
+		{"a clone is gone", func(h cache.ResourceEventHandler) { h.OnDelete(clone("shop/db")) }, true},
+		{"a clone is gone and nobody saw it go", func(h cache.ResourceEventHandler) {
+			h.OnDelete(cache.DeletedFinalStateUnknown{Key: "shop/copy", Obj: clone("shop/db")})
+		}, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			controller := controller(t)
+			c.do(controller.handler())
+			if got := controller.queue.Len() > 0; got != c.want {
+				t.Fatalf("looked at again: %t", got)
+			}
+			if c.want {
+				if it, _ := controller.queue.Get(); it != (item{namespace: "shop", name: "db"}) {
+					t.Errorf("looked at: %+v", it)
+				}
+			}
+		})
+	}
+}
+
+func TestIgnoreGone(t *testing.T) {
+	source, other := claim("db", "1"), errors.New("no route to host")
+	gone := apierrors.NewNotFound(v1.Resource("persistentvolumeclaims"), "db")
+	for _, c := range []struct {
+		name    string
+		err     error
+		present bool
+		want    string
+	}{
+		{"taking it off a source that is gone", gone, false, ""},
+		{"putting it on a source that is gone", gone, true, `putting the cloning protection on source PVC "db": persistentvolumeclaims "db" not found`},
+		{"taking it off fails otherwise", other, false, `taking the cloning protection off source PVC "db": no route to host`},
+		{"putting it on fails otherwise", other, true, `putting the cloning protection on source PVC "db": no route to host`},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			err := ignoreGone(c.err, source, c.present)
+			text := ""
+			if err != nil {
+				text = err.Error()
+			}
+			if text != c.want || err != nil && !errors.Is(err, c.err) {
+				t.Errorf("got  %q\nwant %q", text, c.want)
+			}
+		})
+	}
+}

@@ -1,0 +1,83 @@
+package provision
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	v1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+func TestMayPass(t *testing.T) {
+	pvs := v1.Resource("persistentvolumes")
+	for _, c := range []struct {
+		name string
+		err  error
+		want bool
+	}{
+		{"the API server was not reached", io.ErrUnexpectedEOF, true},
+		{"no answer came in time", context.DeadlineExceeded, true},
+		{"the API server timed out", apierrors.NewServerTimeout(pvs, "create", 1), true},
+		{"the request timed out", apierrors.NewTimeoutError("slow", 1), true},
+		{"the API server is busy", apierrors.NewTooManyRequests("busy", 1), true},
+		{"the API server is away", apierrors.NewServiceUnavailable("away"), true},
+		{"the API server stumbled", apierrors.NewInternalError(errors.New("x")), true},
+		{"what existed is gone by now", fmt.Errorf("comparing: %w", apierrors.NewNotFound(pvs, "pvc-1")), true},
+		{"the PV is not valid", apierrors.NewInvalid(v1.SchemeGroupVersion.WithKind("PersistentVolume").GroupKind(), "pvc-1", nil), false},
+		{"we are not allowed to", apierrors.NewForbidden(pvs, "pvc-1", errors.New("x")), false},
+		{"nobody knows us", apierrors.NewUnauthorized("x"), false},
+		{"the request is broken", apierrors.NewBadRequest("x"), false},
+		{"the PV of another claim has the name", errForeignPV, false},
+		{"so does a wrapped one", fmt.Errorf("comparing: %w", errForeignPV), false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if got := mayPass(c.err); got != c.want {
+				t.Errorf("%v: got %t", c.err, got)
+			}
+		})
+	}
+}
+
+// The engine takes a gRPC InvalidArgument anywhere in the chain for the end of
+// the matter; an attempt of unknown outcome must not look like one.
+func TestWithoutStatus(t *testing.T) {
+	err := fmt.Errorf("driver answered: %w", status.Error(codes.InvalidArgument, "no"))
+	hidden := withoutStatus(err)
+	if hidden.Error() != err.Error() {
+		t.Errorf("got %q, want %q", hidden, err)
+	}
+	if _, found := status.FromError(hidden); found {
+		t.Error("the status can still be reached")
+	}
+}
+
+func TestDeletions(t *testing.T) {
+	p := New(Config{})
+	const pv types.UID = "uid-pv"
+	if p.deleted.has(pv) {
+		t.Error("a PV is deleted before it was")
+	}
+	p.deleted.add(pv)
+	if !p.deleted.has(pv) || p.deleted.has("uid-other") {
+		t.Error("the wrong PVs are deleted")
+	}
+	p.Gone(pv)
+	if p.deleted.has(pv) || len(p.deleted.done) != 0 {
+		t.Error("a PV that is gone is remembered")
+	}
+}
+
+// What one look at the API server may take fits into the time that is left
+// after a signal to stop (Kubernetes gives a pod 30 s by default).
+func TestSaveTimeout(t *testing.T) {
+	if saveTimeout >= 30*time.Second {
+		t.Errorf("saving may take %s", saveTimeout)
+	}
+}
