@@ -3,6 +3,7 @@ package informers
 import (
 	"context"
 	"fmt"
+	"time"
 
 	v1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
@@ -21,6 +22,10 @@ const (
 	byHandle      = "volume handle"
 	byVolume      = "attached volume"
 )
+
+// safetyResync is how often everything is looked at again although nothing has
+// changed: the engine's own figure. Nothing waits for it.
+const safetyResync = 15 * time.Minute
 
 // Keys says under which names a claim is found by the indexes. Each function
 // returns "" for a claim that is not to be found; they must depend on the claim
@@ -47,7 +52,7 @@ type Set struct {
 // New builds the informers; nothing runs yet. driver is the name of the driver
 // whose volumes are found by handle. attachments asks for VolumeAttachments.
 func New(client kubernetes.Interface, driver string, keys Keys, attachments bool) (*Set, error) {
-	f := informers.NewSharedInformerFactoryWithOptions(client, 0, informers.WithTransform(trim))
+	f := informers.NewSharedInformerFactoryWithOptions(client, safetyResync, informers.WithTransform(trim))
 	s := &Set{
 		factory: f,
 		Claims:  f.Core().V1().PersistentVolumeClaims().Informer(),
