@@ -114,7 +114,7 @@ func build(ctx context.Context, o *options.Options, client kubernetes.Interface,
 		Workers: o.WorkerThreads, Timeout: o.Timeout,
 		RetryStart: o.RetryIntervalStart, RetryMax: o.RetryIntervalMax, Clock: clock.RealClock{},
 	})
-	h.engine = controller.NewProvisionController(ctx, provision.EngineClient(client, component), driver.Name, h.provisioner,
+	h.engine = controller.NewProvisionController(ctx, provision.EngineClient(client, component, h.provisioner.Deleting), driver.Name, h.provisioner,
 		engineOptions(o, h, facade, p.engineMetrics)...)
 	h.engine.ControllerWaitGroup(h.workers)
 	p.registry.MustRegister(observe.Gauges(h.caches.Recorded, h.intake.Waiting)...)
@@ -150,7 +150,7 @@ func (h *house) forgetDeletedPVs() error {
 			obj = last.Obj
 		}
 		if pv, ok := obj.(*v1.PersistentVolume); ok {
-			h.provisioner.Gone(pv.UID)
+			h.provisioner.Gone(pv)
 		}
 	}})
 	if err != nil {
@@ -195,8 +195,8 @@ func (h *house) run(ctx context.Context, started func()) error {
 type planner struct{ *provision.Provisioner }
 
 // Judge implements intake.Planner.
-func (p planner) Judge(claim *v1.PersistentVolumeClaim, before func(waitlist.Object)) (intake.Admission, verdict.Verdict) {
-	plan, v := p.Plan(claim, false, before)
+func (p planner) Judge(claim *v1.PersistentVolumeClaim, recorded bool, before func(waitlist.Object)) (intake.Admission, verdict.Verdict) {
+	plan, v := p.Plan(claim, recorded, before)
 	if !v.Ready() {
 		return intake.Admission{}, v
 	}

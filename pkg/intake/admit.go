@@ -28,7 +28,7 @@ func (i *Intake) consider(ctx context.Context, k key, claim *v1.PersistentVolume
 	if state, known := i.Ledger.State(k.uid); known && state == ledger.Unknown {
 		return i.stripped(ctx, k, claim)
 	}
-	admission, v := i.Planner.Judge(claim, func(o waitlist.Object) { i.waiting.Add(k, o) })
+	admission, v := i.Planner.Judge(claim, false, func(o waitlist.Object) { i.waiting.Add(k, o) })
 	if !v.Ready() {
 		klog.FromContext(ctx).V(4).Info("Claim is not admitted", "verdict", v.Kind, "reason", v.Reason, "message", v.Message)
 		i.Protector.Unhold(k.uid)
@@ -121,7 +121,7 @@ func (i *Intake) write(ctx context.Context, claim *v1.PersistentVolumeClaim, a A
 	switch {
 	case apierrors.IsNotFound(getErr), getErr == nil && live.UID != claim.UID:
 		return false, nil
-	case getErr == nil && i.recorded(live) && record.Pinned(i.Keys, live).VolumeName == a.VolumeName:
+	case getErr == nil && i.recorded(live) && live.Annotations[i.Keys.VolumeName] == a.VolumeName:
 		i.wrote(live)
 		return true, nil
 	}
@@ -131,5 +131,5 @@ func (i *Intake) write(ctx context.Context, claim *v1.PersistentVolumeClaim, a A
 // retryQuietly: the object changed under our hands; its new version is judged
 // again, and the user need not know.
 func retryQuietly(err error) bool {
-	return apierrors.IsConflict(err) || apierrors.IsNotFound(err)
+	return apierrors.IsConflict(err) || apierrors.IsNotFound(err) || apierrors.IsInvalid(err)
 }

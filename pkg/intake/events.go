@@ -6,6 +6,7 @@ import (
 
 	v1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/client-go/tools/cache"
 
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/record"
@@ -28,8 +29,13 @@ func (i *Intake) register() (func() error, error) {
 		{i.Caches.Classes, i.classChanged},
 	} {
 		registration, err := r.informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
-			AddFunc:    r.changed,
-			UpdateFunc: func(_, obj any) { r.changed(obj) },
+			AddFunc: r.changed,
+			UpdateFunc: func(old, obj any) {
+				if replaced(old, obj) {
+					r.changed(old)
+				}
+				r.changed(obj)
+			},
 			DeleteFunc: func(obj any) {
 				if last, ok := obj.(cache.DeletedFinalStateUnknown); ok {
 					obj = last.Obj
@@ -49,6 +55,13 @@ func (i *Intake) register() (func() error, error) {
 		}
 		return errors.Join(errs...)
 	}, nil
+}
+
+// replaced: an object was deleted and made again between two looks.
+func replaced(old, obj any) bool {
+	before, errBefore := meta.Accessor(old)
+	now, errNow := meta.Accessor(obj)
+	return errBefore == nil && errNow == nil && before.GetUID() != now.GetUID()
 }
 
 // expect notes which claims must be judged before the first look is complete.
@@ -92,10 +105,9 @@ func (i *Intake) classChanged(obj any) {
 func (i *Intake) wake(object waitlist.Object) {
 	for _, k := range i.waiting.WaitingFor(object) {
 		i.queue.Add(k)
-		// On record already: the engine is in a back-off that need not be waited for.
-		if claim := i.Caches.Claim(k.namespace, k.name); claim != nil && i.recorded(claim) && !i.Ledger.Busy(k.uid) {
-			i.Wake(claim)
-		}
+		// On record already: the engine is in a back-off that need not be waited for,
+		// or in a call that began before the change.
+		i.wakeEngine(k)
 	}
 }
 

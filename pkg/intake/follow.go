@@ -2,7 +2,10 @@ package intake
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
+	"time"
 
 	v1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -21,17 +24,20 @@ import (
 // follow accompanies a claim on record to its end (design, "Life of a claim").
 func (i *Intake) follow(ctx context.Context, k key, claim *v1.PersistentVolumeClaim) error {
 	name := i.Planner.VolumeName(claim)
-	i.waiting.Drop(k)
 	i.waiting.Add(k, waitlist.Object{Kind: "PersistentVolume", Name: name})
 	i.Protector.Unhold(k.uid) // the record itself protects the source now
 	state, known := i.Ledger.State(k.uid)
 	switch {
 	case volume.Owns(i.Caches.PV(name), claim, i.Driver), known && state == ledger.Saved:
 		return i.followSaved(ctx, k, claim, name)
+	case known && state == ledger.Closed:
+		// Its release, or the writing of its record, got no answer. Nothing can have
+		// been called since: take the record off, and judge it anew.
+		return i.release(ctx, k, claim, ledger.Closed)
 	case !i.wanted(claim):
 		return i.abandon(ctx, k, claim)
 	}
-	return i.followSource(ctx, k, claim)
+	return i.followWork(ctx, k, claim)
 }
 
 // wanted says whether a volume of ours is still to be made for the claim: it is
@@ -49,43 +55,78 @@ func (i *Intake) wanted(claim *v1.PersistentVolumeClaim) bool {
 func (i *Intake) followSaved(ctx context.Context, k key, claim *v1.PersistentVolumeClaim, name string) error {
 	bound := claim.Spec.VolumeName != "" && claim.Status.Phase == v1.ClaimBound
 	if bound || claim.DeletionTimestamp != nil {
-		return i.release(ctx, k, claim)
+		return i.releaseSaved(ctx, k, claim)
 	}
+	since := i.lackingSince(k)
 	pv := i.Caches.PV(name)
+	if pv != nil {
+		since = pv.CreationTimestamp.Time
+	}
+	if left := savedPatience - i.Clock.Since(since); left > 0 {
+		i.queue.AddAfter(k, left) // and what happens to the PV wakes us
+		return nil
+	}
 	if pv == nil {
-		i.queue.AddAfter(k, savedPatience) // and its arrival wakes us
-		return nil
+		// Not late, but gone: somebody took its finalizers off.
+		_, err := i.Client.CoreV1().PersistentVolumes().Get(ctx, name, metav1.GetOptions{})
+		if !apierrors.IsNotFound(err) {
+			i.queue.AddAfter(k, savedPatience)
+			return err
+		}
 	}
-	if left := savedPatience - i.Clock.Since(pv.CreationTimestamp.Time); left > 0 {
-		i.queue.AddAfter(k, left)
-		return nil
+	return i.releaseSaved(ctx, k, claim)
+}
+
+// releaseSaved releases in whatever state: the PV owns the volume.
+func (i *Intake) releaseSaved(ctx context.Context, k key, claim *v1.PersistentVolumeClaim) error {
+	return i.release(ctx, k, claim, ledger.Saved, ledger.Unknown, ledger.Idle, ledger.Clean, ledger.Closed)
+}
+
+// lackingSince returns since when the PV of a saved claim is not in the cache.
+func (i *Intake) lackingSince(k key) time.Time {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	since, found := i.lacking[k.uid]
+	if !found {
+		since = i.Clock.Now()
+		i.lacking[k.uid] = since
 	}
-	return i.release(ctx, k, claim)
+	return since
 }
 
 // abandon: no volume of ours is to be made for this claim any more.
 func (i *Intake) abandon(ctx context.Context, k key, claim *v1.PersistentVolumeClaim) error {
-	if state, known := i.Ledger.State(k.uid); known && (state == ledger.Idle || state == ledger.Clean || state == ledger.Closed) {
-		return i.release(ctx, k, claim)
+	if state, known := i.Ledger.State(k.uid); known && (state == ledger.Idle || state == ledger.Clean) {
+		return i.release(ctx, k, claim, ledger.Idle, ledger.Clean, ledger.Closed)
 	}
 	i.dirty.Add(k)
 	return nil
 }
 
-// followSource keeps the source protected while the engine works; unless the
-// source goes before anything exists: then the record is taken back and the
-// source let go (rule 4).
-func (i *Intake) followSource(ctx context.Context, k key, claim *v1.PersistentVolumeClaim) error {
-	ref := source.Of(claim)
-	if ref.Kind == source.Claim {
-		i.waiting.Add(k, waitlist.Object{Kind: "PersistentVolumeClaim", Namespace: ref.Namespace, Name: ref.Name})
-		src := i.Caches.Claim(ref.Namespace, ref.Name)
-		state, known := i.Ledger.State(k.uid)
-		if src != nil && src.DeletionTimestamp != nil && known && state == ledger.Clean {
-			return i.release(ctx, k, claim)
-		}
-		i.Protector.Reconsider(ref.Namespace, ref.Name)
+// followWork waits, beside the engine, for whatever the claim depends on, and
+// keeps its source protected; unless the source goes before anything exists:
+// then the record is taken back and the source let go (rule 4). What the engine
+// has no word for is told here.
+func (i *Intake) followWork(ctx context.Context, k key, claim *v1.PersistentVolumeClaim) error {
+	_, v := i.Planner.Judge(claim, true, func(o waitlist.Object) { i.waiting.Add(k, o) })
+	if v.Reason == verdict.ClassNotFound || v.Reason == verdict.ClassOfAnotherDriver {
+		i.Recorder.Say(claim, v)
 	}
+	ref := source.Of(claim)
+	if ref.Kind != source.Claim {
+		return nil
+	}
+	src := i.Caches.Claim(ref.Namespace, ref.Name)
+	state, known := i.Ledger.State(k.uid)
+	if src != nil && src.DeletionTimestamp != nil && known {
+		switch {
+		case state == ledger.Clean:
+			return i.release(ctx, k, claim, ledger.Clean, ledger.Closed)
+		case state == ledger.Idle && !v.Ready():
+			return i.release(ctx, k, claim, ledger.Idle, ledger.Clean, ledger.Closed)
+		}
+	}
+	i.Protector.Reconsider(ref.Namespace, ref.Name)
 	return nil
 }
 
@@ -97,17 +138,29 @@ func (i *Intake) clean(ctx context.Context, k key) error {
 	if gone {
 		claim = &v1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Namespace: k.namespace, Name: k.name, UID: k.uid}}
 	} else if i.wanted(claim) {
-		return nil // wanted after all: a stale key
+		i.wakeEngine(k) // wanted after all
+		return nil
 	}
 	turn, free := i.Ledger.Take(k.uid)
 	if !free {
 		return nil // whoever has the turn wakes us
 	}
-	i.tell(claim, gone, verdict.Ignored(verdict.CleaningUp,
-		"the claim is no longer wanted while its volume may exist; volume %q is being looked for and deleted", i.Planner.VolumeName(claim)))
+	if gone && turn.Request() == nil && turn.Handle() == "" {
+		klog.FromContext(ctx).Info("A claim on record is gone, and this process knows nothing of its volume", "volume", i.Planner.VolumeName(claim))
+		turn.Close()
+	}
+	if turn.State() == ledger.Unknown && i.Recorder.Last(k.uid) != verdict.CleanUpBlocked {
+		i.tell(claim, gone, verdict.Ignored(verdict.CleaningUp,
+			"the claim is no longer wanted while its volume may exist; volume %q is being looked for and deleted", i.Planner.VolumeName(claim)))
+	}
 	kept, err := i.Planner.Undo(ctx, turn, claim)
+	if err == nil {
+		turn.Close() // before anybody else gets the turn
+	}
 	i.finish(k, turn)
 	switch {
+	case errors.Is(err, ledger.ErrHalfProven):
+		return err
 	case err != nil:
 		i.tell(claim, gone, verdict.Refused(verdict.CleanUpBlocked,
 			"volume %q cannot be cleaned up now (tried again by itself): %v", i.Planner.VolumeName(claim), err))
@@ -117,11 +170,10 @@ func (i *Intake) clean(ctx context.Context, k key) error {
 		klog.FromContext(ctx).Info("Volume kept", "because", kept)
 	}
 	if gone {
-		i.close(k)
 		i.Ledger.Forget(k.uid)
 		return nil
 	}
-	return i.release(ctx, k, claim)
+	return i.release(ctx, k, claim, ledger.Closed)
 }
 
 func (i *Intake) tell(claim *v1.PersistentVolumeClaim, gone bool, v verdict.Verdict) {
@@ -130,20 +182,27 @@ func (i *Intake) tell(claim *v1.PersistentVolumeClaim, gone bool, v verdict.Verd
 	}
 }
 
-// close forbids further calls; false while somebody is at it, who then wakes us.
-func (i *Intake) close(k key) bool {
+// close forbids further calls, if the state is one of the allowed: it may have
+// changed since it was looked at. If it is not, or if somebody is at it, false is
+// returned, and the claim is looked at again.
+func (i *Intake) close(k key, allowed ...ledger.State) bool {
 	turn, free := i.Ledger.Take(k.uid)
 	if !free {
+		return false // whoever has the turn wakes us
+	}
+	defer i.finish(k, turn)
+	if !slices.Contains(allowed, turn.State()) {
+		i.queue.Add(k)
 		return false
 	}
 	turn.Close()
-	i.finish(k, turn)
 	return true
 }
 
-// release closes the claim in the ledger and takes the record off.
-func (i *Intake) release(ctx context.Context, k key, claim *v1.PersistentVolumeClaim) error {
-	if !i.close(k) {
+// release closes the claim in the ledger, if it is in one of the allowed states,
+// and takes the record off.
+func (i *Intake) release(ctx context.Context, k key, claim *v1.PersistentVolumeClaim, allowed ...ledger.State) error {
+	if !i.close(k, allowed...) {
 		return nil
 	}
 	// Before the write: another worker may put the claim on the waitlist again as
@@ -152,6 +211,9 @@ func (i *Intake) release(ctx context.Context, k key, claim *v1.PersistentVolumeC
 	if err := i.erase(ctx, claim); err != nil {
 		return err
 	}
+	i.mu.Lock()
+	delete(i.lacking, k.uid)
+	i.mu.Unlock()
 	klog.FromContext(ctx).V(2).Info("Claim released")
 	return nil // that the source is free shows when the cache has it
 }

@@ -24,8 +24,9 @@ import (
 // Planner judges claims and undoes what was begun for them.
 type Planner interface {
 	// Judge says whether the claim may be provisioned now, and from which source
-	// under which pins if so. before is called with each object before it is read.
-	Judge(claim *v1.PersistentVolumeClaim, before func(waitlist.Object)) (Admission, verdict.Verdict)
+	// under which pins if so. recorded waives what must not stop work in progress.
+	// before is called with each object before it is read.
+	Judge(claim *v1.PersistentVolumeClaim, recorded bool, before func(waitlist.Object)) (Admission, verdict.Verdict)
 	// VolumeName is the name of the claim's volume and PV.
 	VolumeName(claim *v1.PersistentVolumeClaim) string
 	// Undo leaves nothing behind in the driver; see provision.Provisioner.Undo.
@@ -98,7 +99,8 @@ type Intake struct {
 	unseen  map[key]struct{} // claims of the first list that are not judged yet
 	judged  chan struct{}
 	settled bool
-	written map[types.UID]string // our last write to a claim, until the cache has it
+	written map[types.UID]string    // our last write to a claim, until the cache has it
+	lacking map[types.UID]time.Time // since when a saved PV is not in the cache
 }
 
 // New returns an Intake that does nothing before Run.
@@ -116,6 +118,7 @@ func New(c Config) *Intake {
 		unseen:  map[key]struct{}{},
 		judged:  make(chan struct{}),
 		written: map[types.UID]string{},
+		lacking: map[types.UID]time.Time{},
 	}
 }
 
@@ -197,6 +200,7 @@ func (i *Intake) vanished(k key) {
 	i.Recorder.Forget(k.uid)
 	i.mu.Lock()
 	delete(i.written, k.uid)
+	delete(i.lacking, k.uid)
 	i.mu.Unlock()
 	if state, known := i.Ledger.State(k.uid); known && state == ledger.Unknown {
 		i.dirty.Add(k)
@@ -218,6 +222,9 @@ func (i *Intake) seen(k key) {
 
 // wrote notes our last write to a claim.
 func (i *Intake) wrote(live *v1.PersistentVolumeClaim) {
+	if live.DeletionTimestamp != nil && len(live.Finalizers) == 0 {
+		return // that was its end
+	}
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.written[live.UID] = live.ResourceVersion
@@ -245,6 +252,11 @@ func (i *Intake) finish(k key, turn *ledger.Turn) {
 		return
 	}
 	i.queue.Add(k)
+	i.wakeEngine(k)
+}
+
+// wakeEngine makes the engine look at the claim now, if it is on record.
+func (i *Intake) wakeEngine(k key) {
 	if claim := i.Caches.Claim(k.namespace, k.name); claim != nil && claim.UID == k.uid {
 		i.Wake(claim)
 	}

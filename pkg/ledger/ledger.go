@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"errors"
 	"sync"
 	"time"
 
@@ -48,6 +49,10 @@ const (
 	// nothing is known of earlier ones.
 	Denied
 )
+
+// ErrHalfProven: after a call of unknown outcome the driver has said once that
+// nothing exists. It takes a second time, one timeout later, to be believed.
+var ErrHalfProven = errors.New("the driver says that nothing exists; it is asked once more to be sure")
 
 // keepClosed is how long a released claim is remembered, so that a stale copy
 // of it is still recognised: far longer than a watch can lag behind.
@@ -134,14 +139,6 @@ func (l *Ledger) Ask(claim types.UID) bool {
 		return false
 	}
 	return true
-}
-
-// Busy says whether somebody has the claim's turn.
-func (l *Ledger) Busy(claim types.UID) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	e := l.entries[claim]
-	return e != nil && e.taken
 }
 
 // Forget drops what is known of a claim that is gone from the API, unless a
@@ -262,6 +259,13 @@ func (t *Turn) Handle() string {
 	var h string
 	t.with(func(e *entry) { h = e.handle })
 	return h
+}
+
+// HalfProven: see ErrHalfProven.
+func (t *Turn) HalfProven() bool {
+	var half bool
+	t.with(func(e *entry) { half = e.state == Unknown && !e.firstAbsent.IsZero() })
+	return half
 }
 
 // Removed notes that the volume was deleted: nothing exists.

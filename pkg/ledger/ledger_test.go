@@ -202,11 +202,11 @@ func TestRemovedForgetsAnEarlierAnswer(t *testing.T) {
 
 func TestTakeIsExclusive(t *testing.T) {
 	l := ledger.New(timeout, newHands())
-	if l.Busy(claim) {
+	if !l.Ask(claim) {
 		t.Error("a claim never heard of is busy")
 	}
 	turn := take(t, l)
-	if !l.Busy(claim) {
+	if l.Ask(claim) {
 		t.Error("the claim is not busy while its turn is taken")
 	}
 	if second, free := l.Take(claim); free || second != nil {
@@ -219,7 +219,7 @@ func TestTakeIsExclusive(t *testing.T) {
 	if missed := turn.Done(); !missed {
 		t.Error("somebody wanted the turn, but Done does not say so")
 	}
-	if l.Busy(claim) {
+	if !l.Ask(claim) {
 		t.Error("the claim is busy after its turn was given back")
 	}
 	turn = take(t, l)
@@ -383,7 +383,48 @@ func TestTakeByMany(t *testing.T) {
 		})
 	}
 	all.Wait()
-	if got.Load() == 0 || l.Busy(claim) {
-		t.Errorf("%d turns, busy at the end: %t", got.Load(), l.Busy(claim))
+	if got.Load() == 0 || !l.Ask(claim) {
+		t.Errorf("%d turns, busy at the end: %t", got.Load(), !l.Ask(claim))
 	}
+}
+
+func TestAVolumeThatIsKnownToExistIsNotDisprovedByWords(t *testing.T) {
+	clock := newHands()
+	turn := take(t, ledger.New(timeout, clock))
+	defer turn.Done()
+	call(turn, ledger.Created)
+	turn.Made("vol-1")
+	for range 3 {
+		call(turn, ledger.Absent)
+		clock.move(timeout)
+	}
+	expect(t, turn.State(), ledger.Unknown)
+	if got := turn.Handle(); got != "vol-1" {
+		t.Errorf("the handle is %q", got)
+	}
+	turn.Removed()
+	expect(t, turn.State(), ledger.Clean)
+	if got := turn.Handle(); got != "" {
+		t.Errorf("the handle of a removed volume is %q", got)
+	}
+}
+
+func TestHalfProven(t *testing.T) {
+	clock := newHands()
+	turn := take(t, ledger.New(timeout, clock))
+	defer turn.Done()
+	call(turn, ledger.Lost)
+	if turn.HalfProven() {
+		t.Error("no answer proves half")
+	}
+	call(turn, ledger.Absent)
+	if !turn.HalfProven() {
+		t.Error("the first answer proves nothing")
+	}
+	clock.move(timeout)
+	call(turn, ledger.Absent)
+	if turn.HalfProven() {
+		t.Error("the second answer leaves it half proven")
+	}
+	expect(t, turn.State(), ledger.Clean)
 }

@@ -49,6 +49,10 @@ type write struct {
 	version string
 }
 
+// lostAnswer stands for the version of a write that may or may not have landed;
+// only the next write that is answered says more.
+const lostAnswer = ""
+
 type item struct {
 	namespace, name string
 	// sweep: take the finalizer off even if the source is not being deleted.
@@ -132,6 +136,11 @@ func (c *Controller) handler() cache.ResourceEventHandler {
 			old, okOld := oldObj.(*v1.PersistentVolumeClaim)
 			claim, okNew := newObj.(*v1.PersistentVolumeClaim)
 			if !okOld || !okNew {
+				return
+			}
+			if old.UID != claim.UID { // deleted and made again between two looks
+				c.cloneThrough(old, nil)
+				c.forget(old.UID)
 				return
 			}
 			c.caughtUp(claim)

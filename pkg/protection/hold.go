@@ -3,7 +3,6 @@ package protection
 import (
 	"context"
 	"fmt"
-	"slices"
 
 	v1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -65,7 +64,7 @@ func (c *Controller) held(source types.UID) bool {
 func (c *Controller) protect(ctx context.Context, source *v1.PersistentVolumeClaim) error {
 	c.locks.LockKey(string(source.UID))
 	defer c.unlock(source.UID)
-	if c.present(source) {
+	if present, known := c.present(source); known && present {
 		return nil
 	}
 	return c.write(ctx, source, true)
@@ -76,7 +75,7 @@ func (c *Controller) protect(ctx context.Context, source *v1.PersistentVolumeCla
 func (c *Controller) release(ctx context.Context, source *v1.PersistentVolumeClaim) error {
 	c.locks.LockKey(string(source.UID))
 	defer c.unlock(source.UID)
-	if c.needed(source) || !c.present(source) {
+	if present, known := c.present(source); known && !present || c.needed(source) {
 		return nil
 	}
 	return c.write(ctx, source, false)
@@ -98,11 +97,20 @@ func (c *Controller) write(ctx context.Context, source *v1.PersistentVolumeClaim
 	live, err := c.client.CoreV1().PersistentVolumeClaims(source.Namespace).
 		Patch(ctx, source.Name, types.StrategicMergePatchType, patch, metav1.PatchOptions{})
 	if err != nil {
+		if !refused(err) {
+			c.lost(source)
+		}
 		return ignoreGone(err, source, present)
 	}
 	c.wrote(live, present)
 	klog.FromContext(ctx).V(2).Info("Source protection changed", "source", klog.KObj(source), "protected", present)
 	return nil
+}
+
+// refused says whether the API server turned the write down for certain; every
+// other error may come after it took effect.
+func refused(err error) bool {
+	return apierrors.IsNotFound(err) || apierrors.IsInvalid(err) || apierrors.IsForbidden(err) || apierrors.IsConflict(err)
 }
 
 // ignoreGone: a source that is gone needs no protection taken off.
@@ -118,20 +126,31 @@ func ignoreGone(err error, source *v1.PersistentVolumeClaim, present bool) error
 }
 
 // present says whether the source carries the finalizer: what we wrote last,
-// until the cache has caught up with it; then what the cache says.
-func (c *Controller) present(source *v1.PersistentVolumeClaim) bool {
+// until the cache has caught up with it; then what the cache says. It is not
+// known after a write whose answer was lost.
+func (c *Controller) present(source *v1.PersistentVolumeClaim) (present, known bool) {
 	c.mu.Lock()
 	w, ahead := c.written[source.UID]
 	c.mu.Unlock()
 	if ahead {
-		return w.present
+		return w.present, w.version != lostAnswer
 	}
 	cached := c.caches.Claim(source.Namespace, source.Name)
-	return cached != nil && cached.UID == source.UID &&
-		slices.Contains(cached.Finalizers, wellknown.CloningProtection)
+	return cached != nil && cached.UID == source.UID && protected(cached), true
+}
+
+// lost notes that a write got no answer.
+func (c *Controller) lost(source *v1.PersistentVolumeClaim) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.written[source.UID] = write{version: lostAnswer}
 }
 
 func (c *Controller) wrote(live *v1.PersistentVolumeClaim, present bool) {
+	if live.DeletionTimestamp != nil && len(live.Finalizers) == 0 {
+		c.forget(live.UID) // that was its end
+		return
+	}
 	c.mu.Lock()
 	c.written[live.UID] = write{present: present, version: live.ResourceVersion}
 	c.mu.Unlock()
@@ -146,7 +165,7 @@ func (c *Controller) caughtUp(cached *v1.PersistentVolumeClaim) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	w, ahead := c.written[cached.UID]
-	if !ahead {
+	if !ahead || w.version == lostAnswer {
 		return
 	}
 	order, err := resourceversion.CompareResourceVersion(cached.ResourceVersion, w.version)

@@ -168,17 +168,32 @@ func TestPresent(t *testing.T) {
 			if c.written != nil {
 				controller.wrote(c.written, c.present)
 			}
-			if got := controller.present(c.cached); got != c.want {
-				t.Errorf("got %t", got)
+			if got, known := controller.present(c.cached); got != c.want || !known {
+				t.Errorf("got %t, known %t", got, known)
 			}
 		})
+	}
+}
+
+// A write without an answer may have landed: the cache cannot tell.
+func TestPresentIsNotKnownAfterALostAnswer(t *testing.T) {
+	cached := claim("db", "5", wellknown.CloningProtection)
+	controller := controller(t, cached)
+	controller.lost(cached)
+	controller.caughtUp(claim("db", "6", wellknown.CloningProtection))
+	if _, known := controller.present(cached); known {
+		t.Error("it should not be known")
+	}
+	controller.wrote(claim("db", "7", wellknown.CloningProtection), true)
+	if present, known := controller.present(cached); !present || !known {
+		t.Errorf("after the next answer: present %t, known %t", present, known)
 	}
 }
 
 func TestPresentOfAClaimMadeAgain(t *testing.T) {
 	old, again := claim("db", "5"), claim("db", "9", wellknown.CloningProtection)
 	again.UID = "uid-again"
-	if controller(t, again).present(old) {
+	if present, _ := controller(t, again).present(old); present {
 		t.Error("the finalizer of a later claim of that name counts")
 	}
 }

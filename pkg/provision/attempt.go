@@ -47,6 +47,10 @@ func (p *Provisioner) attempt(ctx context.Context, turn *ledger.Turn, claim *v1.
 	if !p.stillWanted(claim) {
 		return nil, p.discard(ctx, turn, claim, req.GetName(), resp.GetVolume().GetVolumeId()), nil
 	}
+	if other := p.userOf(claim, resp.GetVolume().GetVolumeId()); other != "" {
+		return nil, "", fmt.Errorf("driver %q answered CreateVolume for volume %q with volume %q, which belongs to PV %q; two claims must not share a volume: use a longer --volume-name-uuid-length, or mend the driver",
+			p.Driver.Name, req.GetName(), resp.GetVolume().GetVolumeId(), other)
+	}
 	pv = volume.Build(volume.Input{
 		Claim: claim, Class: plan.Class, Driver: p.Driver.Name, Identity: p.Identity,
 		Request: req, Response: resp, PublishReadOnly: p.PublishReadOnly,
@@ -57,6 +61,17 @@ func (p *Provisioner) attempt(ctx context.Context, turn *ledger.Turn, claim *v1.
 	turn.Saved()
 	klog.FromContext(ctx).V(2).Info("Volume provisioned", "pv", klog.KObj(pv), "volumeID", resp.GetVolume().GetVolumeId())
 	return pv, "", nil
+}
+
+// userOf returns the name of a PV that has the handle and is not this claim's;
+// "" if there is none.
+func (p *Provisioner) userOf(claim *v1.PersistentVolumeClaim, handle string) string {
+	for _, pv := range p.Caches.PVsOfHandle(handle) {
+		if !volume.Owns(pv, claim, p.Driver.Name) {
+			return pv.Name
+		}
+	}
+	return ""
 }
 
 // discard deletes the volume of a claim that was deleted while it was made. What

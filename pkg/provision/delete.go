@@ -19,6 +19,23 @@ import (
 type deletions struct {
 	mu   sync.Mutex
 	done map[types.UID]struct{}
+	// uids of the PVs by name whose deletion the engine has begun.
+	uids map[string]types.UID
+}
+
+func (d *deletions) begin(pv *v1.PersistentVolume) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.uids[pv.Name] = pv.UID
+}
+
+// Deleting returns the uid of the PV of that name whose deletion the engine has
+// begun.
+func (p *Provisioner) Deleting(pv string) (types.UID, bool) {
+	p.deleted.mu.Lock()
+	defer p.deleted.mu.Unlock()
+	uid, found := p.deleted.uids[pv]
+	return uid, found
 }
 
 func (d *deletions) has(pv types.UID) bool {
@@ -35,16 +52,20 @@ func (d *deletions) add(pv types.UID) {
 }
 
 // Gone forgets a PV that is deleted for good.
-func (p *Provisioner) Gone(pv types.UID) {
+func (p *Provisioner) Gone(pv *v1.PersistentVolume) {
 	p.deleted.mu.Lock()
 	defer p.deleted.mu.Unlock()
-	delete(p.deleted.done, pv)
+	delete(p.deleted.done, pv.UID)
+	if p.deleted.uids[pv.Name] == pv.UID {
+		delete(p.deleted.uids, pv.Name)
+	}
 }
 
 // Delete deletes the volume of a released PV. It is called by the engine, which
 // has checked that the PV is ours, Released and to be deleted. The error's text
 // is the event that the user reads on the PV.
 func (p *Provisioner) Delete(ctx context.Context, pv *v1.PersistentVolume) error {
+	p.deleted.begin(pv)
 	if p.deleted.has(pv.UID) {
 		return nil
 	}

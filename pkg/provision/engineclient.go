@@ -5,6 +5,7 @@ import (
 
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
 	corev1 "k8s.io/client-go/kubernetes/typed/core/v1"
 )
@@ -12,27 +13,31 @@ import (
 // EngineClient is the client that the engine gets. It answers the engine's own
 // create of a PV without a call, because Provision has saved that PV already;
 // so the engine's events and metrics stay right. And it gives the engine's
-// events a constant source, where the engine makes up a random one.
-func EngineClient(client kubernetes.Interface, component string) kubernetes.Interface {
-	return engineClient{client, component}
+// events a constant source, where the engine makes up a random one. And it
+// deletes no PV but the one whose volume was deleted, where the engine knows only
+// its name: uidOf returns that PV's uid.
+func EngineClient(client kubernetes.Interface, component string, uidOf func(pv string) (types.UID, bool)) kubernetes.Interface {
+	return engineClient{client, component, uidOf}
 }
 
 type engineClient struct {
 	kubernetes.Interface
 	component string
+	uidOf     func(string) (types.UID, bool)
 }
 
 func (c engineClient) CoreV1() corev1.CoreV1Interface {
-	return engineCore{c.Interface.CoreV1(), c.component}
+	return engineCore{c.Interface.CoreV1(), c.component, c.uidOf}
 }
 
 type engineCore struct {
 	corev1.CoreV1Interface
 	component string
+	uidOf     func(string) (types.UID, bool)
 }
 
 func (c engineCore) PersistentVolumes() corev1.PersistentVolumeInterface {
-	return savedVolumes{c.CoreV1Interface.PersistentVolumes()}
+	return savedVolumes{c.CoreV1Interface.PersistentVolumes(), c.uidOf}
 }
 
 func (c engineCore) Events(namespace string) corev1.EventInterface {
@@ -41,6 +46,16 @@ func (c engineCore) Events(namespace string) corev1.EventInterface {
 
 type savedVolumes struct {
 	corev1.PersistentVolumeInterface
+	uidOf func(string) (types.UID, bool)
+}
+
+// Delete is called by the engine after the provisioner's Delete. It fails if the
+// PV of that name is meanwhile another one.
+func (v savedVolumes) Delete(ctx context.Context, name string, options metav1.DeleteOptions) error {
+	if uid, found := v.uidOf(name); found {
+		options.Preconditions = &metav1.Preconditions{UID: &uid}
+	}
+	return v.PersistentVolumeInterface.Delete(ctx, name, options)
 }
 
 // Create is called by the engine for what Provision returned, and that is saved.

@@ -6,6 +6,7 @@ import (
 
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
 	corev1 "k8s.io/client-go/kubernetes/typed/core/v1"
 
@@ -24,6 +25,7 @@ func (o outer) CoreV1() corev1.CoreV1Interface { return o.core }
 type core struct {
 	corev1.CoreV1Interface
 	deleted []string
+	guarded []types.UID
 	sent    []*v1.Event
 	sentTo  string
 }
@@ -39,8 +41,11 @@ type volumes struct {
 	core *core
 }
 
-func (v volumes) Delete(_ context.Context, name string, _ metav1.DeleteOptions) error {
+func (v volumes) Delete(_ context.Context, name string, options metav1.DeleteOptions) error {
 	v.core.deleted = append(v.core.deleted, name)
+	if options.Preconditions != nil {
+		v.core.guarded = append(v.core.guarded, *options.Preconditions.UID)
+	}
 	return nil
 }
 
@@ -56,7 +61,7 @@ func (e events) CreateWithEventNamespaceWithContext(_ context.Context, event *v1
 
 func TestEngineClientAnswersTheCreateOfASavedPV(t *testing.T) {
 	behind := &core{}
-	client := provision.EngineClient(outer{core: behind}, "clone-provisioner")
+	client := provision.EngineClient(outer{core: behind}, "clone-provisioner", deleting)
 	pv := &v1.PersistentVolume{ObjectMeta: metav1.ObjectMeta{Name: "pvc-1"}}
 	got, err := client.CoreV1().PersistentVolumes().Create(t.Context(), pv, metav1.CreateOptions{})
 	if err != nil || got != pv {
@@ -70,9 +75,24 @@ func TestEngineClientAnswersTheCreateOfASavedPV(t *testing.T) {
 	}
 }
 
+// The name may be another claim's by the time the engine deletes its PV.
+func TestEngineClientDeletesOnlyThePVWhoseVolumeIsDeleted(t *testing.T) {
+	behind := &core{}
+	client := provision.EngineClient(outer{core: behind}, "clone-provisioner", deleting)
+	if err := client.CoreV1().PersistentVolumes().Delete(t.Context(), "pvc-deleting", metav1.DeleteOptions{}); err != nil {
+		t.Error(err)
+	}
+	if len(behind.guarded) != 1 || behind.guarded[0] != "uid-deleting" {
+		t.Errorf("the delete is guarded by %v", behind.guarded)
+	}
+}
+
+// deleting knows one PV whose volume is being deleted.
+func deleting(pv string) (types.UID, bool) { return "uid-deleting", pv == "pvc-deleting" }
+
 func TestEngineClientNamesTheSourceOfEvents(t *testing.T) {
 	behind := &core{}
-	sink := &corev1.EventSinkImpl{Interface: provision.EngineClient(outer{core: behind}, "clone-provisioner").CoreV1().Events("")}
+	sink := &corev1.EventSinkImpl{Interface: provision.EngineClient(outer{core: behind}, "clone-provisioner", deleting).CoreV1().Events("")}
 	event := &v1.Event{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "shop"}, Reason: "ProvisioningSucceeded",
 		Source: v1.EventSource{Component: "clone.example.com_host_1b2c", Host: "host"}, ReportingController: "clone.example.com_host_1b2c",

@@ -113,7 +113,7 @@ func (p *Provisioner) build(claim *v1.PersistentVolumeClaim, class *storagev1.St
 		SingleNodeMultiWriter: p.Driver.Controller[csi.ControllerServiceCapability_RPC_SINGLE_NODE_MULTI_WRITER],
 	}
 	if record.On(p.Keys, claim) {
-		in.PinnedBytes = record.Pinned(p.Keys, claim).RequiredBytes
+		in.PinnedBytes = record.Pinned(p.Keys, p.Naming, claim).RequiredBytes
 	}
 	return request.Build(in)
 }

@@ -56,7 +56,7 @@ var (
 
 // New returns a Provisioner.
 func New(c Config) *Provisioner {
-	return &Provisioner{Config: c, deleted: deletions{done: map[types.UID]struct{}{}}}
+	return &Provisioner{Config: c, deleted: deletions{done: map[types.UID]struct{}{}, uids: map[string]types.UID{}}}
 }
 
 // saveTimeout bounds the saving of a PV that goes on when the process is asked
@@ -79,7 +79,7 @@ func (p *Provisioner) ShouldProvision(_ context.Context, claim *v1.PersistentVol
 // VolumeName returns the name of the claim's volume: the pinned one if the
 // claim carries a record that can be believed.
 func (p *Provisioner) VolumeName(claim *v1.PersistentVolumeClaim) string {
-	if pinned := record.Pinned(p.Keys, claim).VolumeName; pinned != "" && record.On(p.Keys, claim) {
+	if pinned := record.Pinned(p.Keys, p.Naming, claim).VolumeName; pinned != "" && record.On(p.Keys, claim) {
 		return pinned
 	}
 	return p.Naming.VolumeName(claim.UID)

@@ -140,9 +140,9 @@ func TestVolumeName(t *testing.T) {
 		want   string
 	}{
 		{"a claim that is not on record is named by the flags", func(*world) {}, "pvc-" + uid},
-		{"the pinned name outlives a change of the flags", func(w *world) { w.onRecord("old-0d6b1d2e", "") }, "old-0d6b1d2e"},
+		{"the pinned name outlives a change of the flags", func(w *world) { w.onRecord("old-"+uid, "") }, "old-" + uid},
 		{"a pin that cannot be ours is not believed", func(w *world) { w.onRecord("pvc-of-another", "") }, "pvc-" + uid},
-		{"a pin without the record is not believed", func(w *world) { w.onRecord("old-0d6b1d2e", ""); w.claim.Finalizers = nil }, "pvc-" + uid},
+		{"a pin without the record is not believed", func(w *world) { w.onRecord("old-"+uid, ""); w.claim.Finalizers = nil }, "pvc-" + uid},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			w := fit()
@@ -288,12 +288,12 @@ func TestPlanVerdicts(t *testing.T) {
 
 func TestPlanRepeatsWhatIsPinned(t *testing.T) {
 	w := fit()
-	w.onRecord("old-0d6b1d2e", "11811160064")
+	w.onRecord("old-"+uid, "11811160064")
 	plan, v := w.provisioner(t).Plan(w.claim, true, nil)
 	if v != (verdict.Verdict{}) {
 		t.Fatalf("got %+v", v)
 	}
-	if plan.Request.GetName() != "old-0d6b1d2e" || plan.Request.GetCapacityRange().GetRequiredBytes() != 11<<30 {
+	if plan.Request.GetName() != "old-"+uid || plan.Request.GetCapacityRange().GetRequiredBytes() != 11<<30 {
 		t.Errorf("request %v", plan.Request)
 	}
 }

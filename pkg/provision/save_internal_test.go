@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/status"
 	v1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 )
 
@@ -68,8 +69,13 @@ func TestDeletions(t *testing.T) {
 	if !p.deleted.has(pv) || p.deleted.has("uid-other") {
 		t.Error("the wrong PVs are deleted")
 	}
-	p.Gone(pv)
-	if p.deleted.has(pv) || len(p.deleted.done) != 0 {
+	object := &v1.PersistentVolume{ObjectMeta: metav1.ObjectMeta{Name: "pvc-1", UID: pv}}
+	p.deleted.begin(object)
+	if uid, found := p.Deleting("pvc-1"); uid != pv || !found {
+		t.Errorf("deleting %q, %t", uid, found)
+	}
+	p.Gone(object)
+	if p.deleted.has(pv) || len(p.deleted.done) != 0 || len(p.deleted.uids) != 0 {
 		t.Error("a PV that is gone is remembered")
 	}
 }

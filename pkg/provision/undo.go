@@ -51,6 +51,8 @@ func (p *Provisioner) Undo(ctx context.Context, turn *ledger.Turn, claim *v1.Per
 		switch {
 		case err != nil && turn.State() == ledger.Clean:
 			return "", nil
+		case err != nil && turn.HalfProven():
+			return "", fmt.Errorf("%w: %w", ledger.ErrHalfProven, err)
 		case err != nil:
 			return "", err
 		case resp.GetVolume().GetVolumeId() == "":
@@ -67,15 +69,16 @@ func (p *Provisioner) Undo(ctx context.Context, turn *ledger.Turn, claim *v1.Per
 }
 
 // rebuild makes the request of an earlier process again, from the pinned name
-// and bytes. Without a source that can still be used it asks for a blank
-// volume: the result is only deleted.
+// and bytes. No rule is asked about the source: with another one, or none, the
+// driver would not recognise the volume. Only without its PV a blank volume is
+// asked for: the result is only deleted.
 func (p *Provisioner) rebuild(claim *v1.PersistentVolumeClaim) (*csi.CreateVolumeRequest, error) {
 	unwatched := func(waitlist.Object) {}
 	class, v := p.classOf(claim, unwatched)
 	if !v.Ready() {
 		return nil, errors.New(v.Message)
 	}
-	src, _ := source.Judge(p.facts(claim, true, unwatched))
+	src := source.VolumeOf(p.facts(claim, true, unwatched))
 	req, v := p.build(claim, class, src, p.VolumeName(claim))
 	if !v.Ready() {
 		return nil, errors.New(v.Message)

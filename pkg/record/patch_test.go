@@ -137,7 +137,7 @@ func TestWrite(t *testing.T) {
 			if !record.On(keys(), after) {
 				t.Error("the claim is not on record")
 			}
-			if got := record.Pinned(keys(), after); got != (record.Pins{VolumeName: "pvc-" + uid, RequiredBytes: 10 << 30}) {
+			if got := record.Pinned(keys(), naming(), after); got != (record.Pins{VolumeName: "pvc-" + uid, RequiredBytes: 10 << 30}) {
 				t.Errorf("what was written is read back as %+v", got)
 			}
 			if !reflect.DeepEqual(pvc, untouched) {

@@ -48,11 +48,13 @@ func On(keys wellknown.Record, claim *v1.PersistentVolumeClaim) bool {
 }
 
 // Pinned returns what the record on the claim fixes. The name is believed if it
-// ends in this claim's uid, whatever prefix it was given; the bytes, if they
-// are no less than the claim asks for. What is missing or not believed is zero.
-func Pinned(keys wellknown.Record, claim *v1.PersistentVolumeClaim) Pins {
+// ends in this claim's whole uid, whatever prefix it was given; or if it is our
+// prefix and the beginning of the uid: with another prefix that could be made to
+// name somebody else's volume. The bytes are believed if they are no less than
+// the claim asks for. What is missing or not believed is zero.
+func Pinned(keys wellknown.Record, naming Naming, claim *v1.PersistentVolumeClaim) Pins {
 	var p Pins
-	if name := claim.Annotations[keys.VolumeName]; nameCouldBeOurs(name, claim.UID) {
+	if name := claim.Annotations[keys.VolumeName]; nameCouldBeOurs(name, naming.Prefix, claim.UID) {
 		p.VolumeName = name
 	}
 	request := claim.Spec.Resources.Requests[v1.ResourceStorage]
@@ -63,20 +65,17 @@ func Pinned(keys wellknown.Record, claim *v1.PersistentVolumeClaim) Pins {
 	return p
 }
 
-// nameCouldBeOurs: "<prefix>-<uid>" or "<prefix>-<start of the uid without
-// dashes>", and fit to be a PV's name.
-func nameCouldBeOurs(name string, claim types.UID) bool {
+// nameCouldBeOurs: "<any prefix>-<uid>" or "<our prefix>-<start of the uid
+// without dashes>", and fit to be a PV's name.
+func nameCouldBeOurs(name, ourPrefix string, claim types.UID) bool {
 	if claim == "" || len(validation.IsDNS1123Subdomain(name)) > 0 {
 		return false
 	}
 	if prefix, ok := strings.CutSuffix(name, "-"+string(claim)); ok {
 		return prefix != ""
 	}
-	dash := strings.LastIndex(name, "-")
-	if dash <= 0 || dash == len(name)-1 {
-		return false
-	}
-	return strings.HasPrefix(strings.ReplaceAll(string(claim), "-", ""), name[dash+1:])
+	start, ok := strings.CutPrefix(name, ourPrefix+"-")
+	return ok && start != "" && strings.HasPrefix(strings.ReplaceAll(string(claim), "-", ""), start)
 }
 
 // Write returns the merge patch that puts the record on the claim. It carries

@@ -72,13 +72,32 @@ func TestVolumeName(t *testing.T) {
 func TestPinnedBelievesEveryNameOfOurs(t *testing.T) {
 	for _, prefix := range []string{"pvc", "a", "dc-1.pvc", "pvc-" + other} {
 		for _, length := range append([]int{-1}, oneTo(32)...) {
-			name := record.Naming{Prefix: prefix, UUIDLength: length}.VolumeName(uid)
-			if got := record.Pinned(keys(), claim(name, "-")).VolumeName; got != name {
+			ours := record.Naming{Prefix: prefix, UUIDLength: length}
+			name := ours.VolumeName(uid)
+			if got := record.Pinned(keys(), ours, claim(name, "-")).VolumeName; got != name {
 				t.Errorf("name %q is not believed, got %q", name, got)
 			}
 		}
 	}
 }
+
+// With a restart the prefix may have changed: then only the whole uid proves that
+// the name is this claim's.
+func TestPinnedBelievesAnotherPrefixOnlyWithTheWholeUID(t *testing.T) {
+	for name, want := range map[string]bool{
+		"before-" + uid:         true,
+		"before-" + bareUID:     false,
+		"before-" + bareUID[:1]: false,
+		"pvc-" + bareUID[:1]:    true,
+	} {
+		if got := record.Pinned(keys(), naming(), claim(name, "-")).VolumeName == name; got != want {
+			t.Errorf("name %q is believed: %t, want %t", name, got, want)
+		}
+	}
+}
+
+// naming is how volumes are named in these tests.
+func naming() record.Naming { return record.Naming{Prefix: "pvc", UUIDLength: -1} }
 
 func oneTo(n int) []int {
 	list := make([]int, n)
@@ -116,7 +135,7 @@ func TestPinnedName(t *testing.T) {
 		{"the uid in capitals is not", "pvc-" + strings.ToUpper(uid), ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			if got := record.Pinned(keys(), claim(c.pin, "-")).VolumeName; got != c.want {
+			if got := record.Pinned(keys(), naming(), claim(c.pin, "-")).VolumeName; got != c.want {
 				t.Errorf("got %q, want %q", got, c.want)
 			}
 		})
@@ -126,7 +145,7 @@ func TestPinnedName(t *testing.T) {
 func TestPinnedNameOfAClaimWithoutUID(t *testing.T) {
 	c := claim("pvc-", "-")
 	c.UID = ""
-	if got := record.Pinned(keys(), c).VolumeName; got != "" {
+	if got := record.Pinned(keys(), naming(), c).VolumeName; got != "" {
 		t.Errorf("got %q, want none", got)
 	}
 }
@@ -153,7 +172,7 @@ func TestPinnedBytes(t *testing.T) {
 		{"an empty annotation is not", "", 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			if got := record.Pinned(keys(), claim("-", c.pin)).RequiredBytes; got != c.want {
+			if got := record.Pinned(keys(), naming(), claim("-", c.pin)).RequiredBytes; got != c.want {
 				t.Errorf("got %d, want %d", got, c.want)
 			}
 		})
@@ -163,11 +182,11 @@ func TestPinnedBytes(t *testing.T) {
 func TestPinnedBytesOfAFraction(t *testing.T) {
 	c := claim("-", "1")
 	c.Spec.Resources.Requests[v1.ResourceStorage] = resource.MustParse("1500m")
-	if got := record.Pinned(keys(), c).RequiredBytes; got != 0 {
+	if got := record.Pinned(keys(), naming(), c).RequiredBytes; got != 0 {
 		t.Errorf("1 byte is believed for a claim that asks for 1.5, got %d", got)
 	}
 	c.Annotations[keys().RequiredBytes] = "2"
-	if got := record.Pinned(keys(), c).RequiredBytes; got != 2 {
+	if got := record.Pinned(keys(), naming(), c).RequiredBytes; got != 2 {
 		t.Errorf("got %d, want 2", got)
 	}
 }
@@ -177,7 +196,7 @@ func TestPinnedBytesOfAHugeClaim(t *testing.T) {
 	for _, asked := range []string{"20E", "20000000000000000000"} {
 		c := claim("-", "1553255926290448384")
 		c.Spec.Resources.Requests[v1.ResourceStorage] = resource.MustParse(asked)
-		if got := record.Pinned(keys(), c).RequiredBytes; got != 0 {
+		if got := record.Pinned(keys(), naming(), c).RequiredBytes; got != 0 {
 			t.Errorf("%d bytes are believed for a claim that asks for %s", got, asked)
 		}
 	}
@@ -185,11 +204,11 @@ func TestPinnedBytesOfAHugeClaim(t *testing.T) {
 
 func TestPinnedReadsOnlyOurKeys(t *testing.T) {
 	c := claim("pvc-"+uid, "10737418240")
-	if got := record.Pinned(wellknown.RecordOf("other.example.com"), c); got != (record.Pins{}) {
+	if got := record.Pinned(wellknown.RecordOf("other.example.com"), naming(), c); got != (record.Pins{}) {
 		t.Errorf("another driver's record is believed: %+v", got)
 	}
 	c.Annotations = nil
-	if got := record.Pinned(keys(), c); got != (record.Pins{}) {
+	if got := record.Pinned(keys(), naming(), c); got != (record.Pins{}) {
 		t.Errorf("a claim without annotations pins %+v", got)
 	}
 }
@@ -229,7 +248,7 @@ func FuzzPinned(f *testing.F) {
 			quantity = resource.Quantity{}
 		}
 		c.Spec.Resources.Requests[v1.ResourceStorage] = quantity
-		pins := record.Pinned(keys(), c)
+		pins := record.Pinned(keys(), naming(), c)
 		if pins.VolumeName != "" {
 			_, end, _ := strings.Cut(name, "-")
 			switch {

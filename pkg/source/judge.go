@@ -52,6 +52,15 @@ func Judge(f Facts) (*Volume, verdict.Verdict) {
 	}
 }
 
+// VolumeOf returns the source volume as far as it is known, whatever the rules say
+// of it: to repeat a request, not to begin one. nil if there is none.
+func VolumeOf(f Facts) *Volume {
+	if f.SourcePV == nil || f.SourcePV.Spec.CSI == nil || f.SourcePV.Spec.CSI.Driver != f.Driver {
+		return nil
+	}
+	return &Volume{Handle: f.SourcePV.Spec.CSI.VolumeHandle, Bytes: capacity(f)}
+}
+
 // judgeClone asks the rules in the order in which a person would mend them:
 // what the claim says, what the driver can do, what the source is.
 func judgeClone(f Facts, ref Ref) (*Volume, verdict.Verdict) {
@@ -66,7 +75,7 @@ func judgeClone(f Facts, ref Ref) (*Volume, verdict.Verdict) {
 			return nil, v
 		}
 	}
-	return &Volume{Handle: f.SourcePV.Spec.CSI.VolumeHandle, Bytes: capacity(f)}, verdict.Verdict{}
+	return VolumeOf(f), verdict.Verdict{}
 }
 
 func otherNamespace(f Facts, ref Ref) verdict.Verdict {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/test/kit"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/test/kit/cluster"
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/test/kit/faults"
 )
 
 // longest is how long a test waits for a moment that should come at once.
@@ -79,6 +80,11 @@ const atOnce = 10 * time.Second
 func leave(env *kit.Env, sources ...string) {
 	env.Delete(sources...)
 	env.WaitGone(sources...)
+}
+
+// gateClones holds every clone back at the driver.
+func gateClones(env *kit.Env) *faults.Gate {
+	return env.Faults.On("CreateVolume").When(ofClones).Gate()
 }
 
 func sameContent(t *testing.T, env *kit.Env, claim, other string) {

@@ -10,13 +10,11 @@ import (
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	v1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
-	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/hack/demodriver"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/test/kit"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/test/kit/cluster"
-	"github.com/csi-clone-provisioner/csi-clone-provisioner/test/kit/faults"
 )
 
 // With these what is driven by a back-off comes too late for any test.
@@ -151,61 +149,6 @@ func without(capability csi.ControllerServiceCapability_RPC_Type) func(*demodriv
 	return func(config *demodriver.Config) {
 		config.Without = []csi.ControllerServiceCapability_RPC_Type{capability}
 	}
-}
-
-// staticPV returns a PV made by hand for a claim; it is not created.
-func staticPV(env *kit.Env, claim string, volume v1.PersistentVolumeSource) *v1.PersistentVolume {
-	return &v1.PersistentVolume{
-		ObjectMeta: metav1.ObjectMeta{Name: env.Namespace + "-static"},
-		Spec: v1.PersistentVolumeSpec{
-			AccessModes:                   []v1.PersistentVolumeAccessMode{v1.ReadWriteOnce},
-			Capacity:                      v1.ResourceList{v1.ResourceStorage: resource.MustParse("1Gi")},
-			PersistentVolumeReclaimPolicy: v1.PersistentVolumeReclaimRetain,
-			PersistentVolumeSource:        volume,
-			ClaimRef:                      &v1.ObjectReference{Namespace: env.Namespace, Name: claim},
-		},
-	}
-}
-
-func csiVolume(driver, handle string) v1.PersistentVolumeSource {
-	return v1.PersistentVolumeSource{CSI: &v1.CSIPersistentVolumeSource{Driver: driver, VolumeHandle: handle}}
-}
-
-func createPV(t *testing.T, env *kit.Env, pv *v1.PersistentVolume) {
-	t.Helper()
-	if _, err := env.Admin.CoreV1().PersistentVolumes().Create(env.Ctx, pv, metav1.CreateOptions{}); err != nil {
-		t.Fatalf("creating PV %q: %v", pv.Name, err)
-	}
-}
-
-// staticClaim is a claim for the PV of staticPV.
-func staticClaim(env *kit.Env, name string) *v1.PersistentVolumeClaim {
-	return env.Claim(name, kit.Class(""), func(claim *v1.PersistentVolumeClaim) {
-		claim.Spec.VolumeName = env.Namespace + "-static"
-	})
-}
-
-// volumeByHand has the driver make a volume that no claim asked for, and returns
-// its handle.
-func volumeByHand(t *testing.T, env *kit.Env) string {
-	t.Helper()
-	conn, err := env.Driver.Dial()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	reply, err := csi.NewControllerClient(conn).CreateVolume(env.Ctx, &csi.CreateVolumeRequest{
-		Name:          "by-hand",
-		CapacityRange: &csi.CapacityRange{RequiredBytes: 1 << 30},
-		VolumeCapabilities: []*csi.VolumeCapability{{
-			AccessMode: &csi.VolumeCapability_AccessMode{Mode: csi.VolumeCapability_AccessMode_SINGLE_NODE_WRITER},
-			AccessType: &csi.VolumeCapability_Mount{Mount: &csi.VolumeCapability_MountVolume{}},
-		}},
-	})
-	if err != nil {
-		t.Fatalf("making a volume by hand: %v", err)
-	}
-	return reply.GetVolume().GetVolumeId()
 }
 
 // staticSource binds "src" to a PV made by hand.
@@ -441,24 +384,6 @@ func claimRules() []brokenRule {
 	}
 }
 
-// dropPV deletes a PV whatever wants to keep it.
-func dropPV(t *testing.T, env *kit.Env, name string) {
-	t.Helper()
-	pvs := env.Admin.CoreV1().PersistentVolumes()
-	if err := pvs.Delete(env.Ctx, name, metav1.DeleteOptions{}); err != nil {
-		t.Fatal(err)
-	}
-	pv, err := pvs.Get(env.Ctx, name, metav1.GetOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	pv.Finalizers = nil
-	if _, err := pvs.Update(env.Ctx, pv, metav1.UpdateOptions{}); err != nil {
-		t.Fatal(err)
-	}
-	env.WaitPVGone(name)
-}
-
 func waitLost(env *kit.Env, claim string) {
 	env.Eventually(fmt.Sprintf("claim %q is Lost", claim), func() error {
 		if phase := env.Get(claim).Status.Phase; phase != v1.ClaimLost {
@@ -672,9 +597,4 @@ func TestARefusedOrWaitingClaimCanBeDeletedAndBlocksNothing(t *testing.T) {
 	if calls := cloneCalls(env); len(calls) > 0 {
 		t.Errorf("the driver was called: %v", calls)
 	}
-}
-
-// gateClones holds every clone back at the driver.
-func gateClones(env *kit.Env) *faults.Gate {
-	return env.Faults.On("CreateVolume").When(ofClones).Gate()
 }

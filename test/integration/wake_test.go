@@ -6,6 +6,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/container-storage-interface/spec/lib/go/csi"
+	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/test/kit"
 )
 
@@ -162,4 +167,77 @@ func TestAWaitingCloneIsWokenAfterARestart(t *testing.T) {
 	env.Create(env.Claim("src"))
 	env.WaitBound("src", "copy")
 	leave(env, "src")
+}
+
+// staticPV returns a PV made by hand for a claim; it is not created.
+func staticPV(env *kit.Env, claim string, volume v1.PersistentVolumeSource) *v1.PersistentVolume {
+	return &v1.PersistentVolume{
+		ObjectMeta: metav1.ObjectMeta{Name: env.Namespace + "-static"},
+		Spec: v1.PersistentVolumeSpec{
+			AccessModes:                   []v1.PersistentVolumeAccessMode{v1.ReadWriteOnce},
+			Capacity:                      v1.ResourceList{v1.ResourceStorage: resource.MustParse("1Gi")},
+			PersistentVolumeReclaimPolicy: v1.PersistentVolumeReclaimRetain,
+			PersistentVolumeSource:        volume,
+			ClaimRef:                      &v1.ObjectReference{Namespace: env.Namespace, Name: claim},
+		},
+	}
+}
+
+func csiVolume(driver, handle string) v1.PersistentVolumeSource {
+	return v1.PersistentVolumeSource{CSI: &v1.CSIPersistentVolumeSource{Driver: driver, VolumeHandle: handle}}
+}
+
+func createPV(t *testing.T, env *kit.Env, pv *v1.PersistentVolume) {
+	t.Helper()
+	if _, err := env.Admin.CoreV1().PersistentVolumes().Create(env.Ctx, pv, metav1.CreateOptions{}); err != nil {
+		t.Fatalf("creating PV %q: %v", pv.Name, err)
+	}
+}
+
+// staticClaim is a claim for the PV of staticPV.
+func staticClaim(env *kit.Env, name string) *v1.PersistentVolumeClaim {
+	return env.Claim(name, kit.Class(""), func(claim *v1.PersistentVolumeClaim) {
+		claim.Spec.VolumeName = env.Namespace + "-static"
+	})
+}
+
+// volumeByHand has the driver make a volume that no claim asked for, and returns
+// its handle.
+func volumeByHand(t *testing.T, env *kit.Env) string {
+	t.Helper()
+	conn, err := env.Driver.Dial()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	reply, err := csi.NewControllerClient(conn).CreateVolume(env.Ctx, &csi.CreateVolumeRequest{
+		Name:          "by-hand",
+		CapacityRange: &csi.CapacityRange{RequiredBytes: 1 << 30},
+		VolumeCapabilities: []*csi.VolumeCapability{{
+			AccessMode: &csi.VolumeCapability_AccessMode{Mode: csi.VolumeCapability_AccessMode_SINGLE_NODE_WRITER},
+			AccessType: &csi.VolumeCapability_Mount{Mount: &csi.VolumeCapability_MountVolume{}},
+		}},
+	})
+	if err != nil {
+		t.Fatalf("making a volume by hand: %v", err)
+	}
+	return reply.GetVolume().GetVolumeId()
+}
+
+// dropPV deletes a PV whatever wants to keep it.
+func dropPV(t *testing.T, env *kit.Env, name string) {
+	t.Helper()
+	pvs := env.Admin.CoreV1().PersistentVolumes()
+	if err := pvs.Delete(env.Ctx, name, metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	pv, err := pvs.Get(env.Ctx, name, metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	pv.Finalizers = nil
+	if _, err := pvs.Update(env.Ctx, pv, metav1.UpdateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	env.WaitPVGone(name)
 }
