@@ -1,0 +1,148 @@
+package intake
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+	"time"
+
+	v1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+	"k8s.io/utils/clock"
+
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/informers"
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/ledger"
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/observe"
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/verdict"
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/waitlist"
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/wellknown"
+)
+
+// answers is an API server that a real one cannot be made to be: it loses
+// chosen answers to patches.
+type answers struct {
+	lose    int
+	patches int
+}
+
+func (a *answers) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Content-Type", "application/json")
+	if r.Method == http.MethodPatch {
+		a.patches++
+	}
+	if a.lose > 0 {
+		a.lose--
+		w.WriteHeader(http.StatusInternalServerError)
+		return
+	}
+	_ = json.NewEncoder(w).Encode(map[string]any{
+		"kind": "PersistentVolumeClaim", "apiVersion": "v1",
+		"metadata": map[string]any{"name": "copy", "namespace": "ns", "uid": "uid-copy", "resourceVersion": "99"},
+	})
+}
+
+// ready finds every claim ready.
+type ready struct{}
+
+func (ready) Judge(*v1.PersistentVolumeClaim, bool, func(waitlist.Object)) (Admission, verdict.Verdict) {
+	return Admission{VolumeName: "pvc-uid-copy", RequiredBytes: 1}, verdict.Verdict{}
+}
+func (ready) VolumeName(*v1.PersistentVolumeClaim) string { return "pvc-uid-copy" }
+func (ready) Undo(context.Context, *ledger.Turn, *v1.PersistentVolumeClaim) (string, error) {
+	return "", nil
+}
+
+// nobody protects nothing.
+type nobody struct{}
+
+func (nobody) Hold(context.Context, types.UID, *v1.PersistentVolumeClaim) error { return nil }
+func (nobody) Unhold(types.UID)                                                {}
+func (nobody) Reconsider(string, string)                                       {}
+
+// behindServer returns an intake that talks to the server, and a claim of ours.
+func behindServer(t *testing.T, a *answers) (*Intake, *v1.PersistentVolumeClaim) {
+	t.Helper()
+	server := httptest.NewServer(a)
+	t.Cleanup(server.Close)
+	client, err := kubernetes.NewForConfig(&rest.Config{Host: server.URL})
+	if err != nil {
+		t.Fatal(err)
+	}
+	none := func(*v1.PersistentVolumeClaim) string { return "" }
+	caches, err := informers.New(client, driver, informers.Keys{CloneSource: none, VolumeName: none}, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	recorder := observe.NewRecorder(t.Context(), client, driver)
+	t.Cleanup(recorder.Stop)
+	i := New(Config{
+		Client: client, Caches: caches, Driver: driver, Keys: wellknown.RecordOf(driver),
+		Ledger: ledger.New(time.Second, clock.RealClock{}), Recorder: recorder,
+		Planner: ready{}, Protector: nobody{}, Wake: func(*v1.PersistentVolumeClaim) {},
+		RetryStart: time.Second, RetryMax: time.Second, Clock: clock.RealClock{},
+	})
+	return i, &v1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{
+		Namespace: "ns", Name: "copy", UID: "uid-copy", ResourceVersion: "5",
+		Annotations: map[string]string{wellknown.StorageProvisioner: driver},
+	}}
+}
+
+// put makes the cache hold the claim.
+func put(t *testing.T, i *Intake, claim *v1.PersistentVolumeClaim) {
+	t.Helper()
+	if err := i.Caches.Claims.GetStore().Add(claim); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestARecordWhoseAnswerGotLostIsTakenOffAndJudgedAnew(t *testing.T) {
+	a := &answers{lose: 2} // the patch, and the look at what became of it
+	i, claim := behindServer(t, a)
+	put(t, i, claim)
+	if err := i.reconcile(t.Context(), keyOf(claim)); err == nil {
+		t.Fatal("the record was written without an answer")
+	}
+	landed := claim.DeepCopy()
+	landed.ResourceVersion, landed.Finalizers = "6", []string{i.Keys.Finalizer}
+	put(t, i, landed)
+	if err := i.reconcile(t.Context(), keyOf(claim)); err != nil {
+		t.Fatal(err)
+	}
+	if a.patches != 2 {
+		t.Errorf("%d patches, want the record and its removal", a.patches)
+	}
+	again := claim.DeepCopy()
+	again.ResourceVersion = "100"
+	put(t, i, again)
+	if err := i.reconcile(t.Context(), keyOf(claim)); err != nil {
+		t.Fatal(err)
+	}
+	if state, known := i.Ledger.State(claim.UID); !known || state != ledger.Idle {
+		t.Errorf("the claim is %s, known %t, want idle: on record anew", state, known)
+	}
+}
+
+func TestAReleaseThatFailsIsTriedAgain(t *testing.T) {
+	a := &answers{lose: 1}
+	i, claim := behindServer(t, a)
+	claim.Finalizers = []string{i.Keys.Finalizer}
+	claim.DeletionTimestamp = &metav1.Time{Time: time.Now()}
+	put(t, i, claim)
+	turn, _ := i.Ledger.Take(claim.UID)
+	turn.Recording() // never called
+	turn.Done()
+	if err := i.reconcile(t.Context(), keyOf(claim)); err == nil {
+		t.Fatal("the first try got no answer")
+	}
+	if err := i.reconcile(t.Context(), keyOf(claim)); err != nil {
+		t.Fatal(err)
+	}
+	if a.patches != 2 {
+		t.Errorf("%d patches, want 2", a.patches)
+	}
+}
