@@ -61,8 +61,8 @@ func (ready) Undo(context.Context, *ledger.Turn, *v1.PersistentVolumeClaim) (str
 type nobody struct{}
 
 func (nobody) Hold(context.Context, types.UID, *v1.PersistentVolumeClaim) error { return nil }
-func (nobody) Unhold(types.UID)                                                {}
-func (nobody) Reconsider(string, string)                                       {}
+func (nobody) Unhold(types.UID)                                                 {}
+func (nobody) Reconsider(string, string)                                        {}
 
 // behindServer returns an intake that talks to the server, and a claim of ours.
 func behindServer(t *testing.T, a *answers) (*Intake, *v1.PersistentVolumeClaim) {
