@@ -131,7 +131,8 @@ func (i *Intake) followWork(ctx context.Context, k key, claim *v1.PersistentVolu
 }
 
 // clean is the cleaner's work: it has undone what may exist for a claim that
-// nobody wants, and releases it.
+// nobody wants, and closes it. It runs beside the queue's workers, and therefore
+// writes nothing to the claim and leaves the waitlist alone.
 func (i *Intake) clean(ctx context.Context, k key) error {
 	claim := i.Caches.Claim(k.namespace, k.name)
 	gone := claim == nil || claim.UID != k.uid
@@ -173,7 +174,8 @@ func (i *Intake) clean(ctx context.Context, k key) error {
 		i.Ledger.Forget(k.uid)
 		return nil
 	}
-	return i.release(ctx, k, claim, ledger.Closed)
+	i.queue.Add(k) // the claim is closed; follow releases it
+	return nil
 }
 
 func (i *Intake) tell(claim *v1.PersistentVolumeClaim, gone bool, v verdict.Verdict) {
@@ -205,8 +207,6 @@ func (i *Intake) release(ctx context.Context, k key, claim *v1.PersistentVolumeC
 	if !i.close(k, allowed...) {
 		return nil
 	}
-	// Before the write: another worker may put the claim on the waitlist again as
-	// soon as the watch tells of it.
 	i.waiting.Drop(k)
 	if err := i.erase(ctx, claim); err != nil {
 		return err

@@ -163,16 +163,16 @@ func TestASourceDeletedWhileItsCloneHangsGoesWhenTheCloneIsThrough(t *testing.T)
 	t.Parallel()
 	env, _ := withSource(t)
 	content := env.Checksum("src")
-	gate := env.Faults.On("CreateVolume").When(ofClones).Next(1).HangUntilReleased()
+	gate := env.Faults.On("CreateVolume").When(ofClones).HangUntilReleased()
 	env.Create(env.Claim("copy", kit.CloneOf("src")))
 	<-gate.Entered()
 	env.Delete("src")
-	// The first call times out, the ones after it meet the work in progress.
+	// The first call times out, and so do the ones after it.
 	env.WaitEvent("copy", "ProvisioningFailed")
 	if src := env.Get("src"); src.DeletionTimestamp == nil || len(src.Finalizers) == 0 {
 		t.Errorf("the source should be held while its clone is made: %v", src.ObjectMeta)
 	}
-	gate.Release()
+	env.Faults.Reset()
 	env.WaitBound("copy")
 	bound := time.Now()
 	env.WaitGone("src")
