@@ -17,8 +17,10 @@ import (
 // engine, which looks at the PV again after each of its own writes, does not
 // make the driver delete it twice.
 type deletions struct {
-	mu   sync.Mutex
-	done map[types.UID]struct{}
+	mu sync.Mutex
+	// done holds the PVs whose volume is deleted; true once the finalizer is off,
+	// too, and nothing is left to do.
+	done map[types.UID]bool
 	// uids of the PVs by name whose deletion the engine has begun.
 	uids map[string]types.UID
 }
@@ -29,8 +31,7 @@ func (d *deletions) begin(pv *v1.PersistentVolume) {
 	d.uids[pv.Name] = pv.UID
 }
 
-// Deleting returns the uid of the PV of that name whose deletion the engine has
-// begun.
+// Deleting implements PVDeletions.
 func (p *Provisioner) Deleting(pv string) (types.UID, bool) {
 	p.deleted.mu.Lock()
 	defer p.deleted.mu.Unlock()
@@ -48,7 +49,25 @@ func (d *deletions) has(pv types.UID) bool {
 func (d *deletions) add(pv types.UID) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.done[pv] = struct{}{}
+	d.done[pv] = false
+}
+
+// Patched implements PVDeletions.
+func (p *Provisioner) Patched(pv string) {
+	p.deleted.mu.Lock()
+	defer p.deleted.mu.Unlock()
+	uid, begun := p.deleted.uids[pv]
+	if _, deleted := p.deleted.done[uid]; begun && deleted {
+		p.deleted.done[uid] = true
+	}
+}
+
+// ShouldDelete keeps the engine from deleting a PV once more that is through: its
+// cache may not have seen the end of it yet.
+func (p *Provisioner) ShouldDelete(_ context.Context, pv *v1.PersistentVolume) bool {
+	p.deleted.mu.Lock()
+	defer p.deleted.mu.Unlock()
+	return !p.deleted.done[pv.UID]
 }
 
 // Gone forgets a PV that is deleted for good.

@@ -15,29 +15,38 @@ import (
 // so the engine's events and metrics stay right. And it gives the engine's
 // events a constant source, where the engine makes up a random one. And it
 // deletes no PV but the one whose volume was deleted, where the engine knows only
-// its name: uidOf returns that PV's uid.
-func EngineClient(client kubernetes.Interface, component string, uidOf func(pv string) (types.UID, bool)) kubernetes.Interface {
-	return engineClient{client, component, uidOf}
+// its name; see PVDeletions.
+func EngineClient(client kubernetes.Interface, component string, pvs PVDeletions) kubernetes.Interface {
+	return engineClient{client, component, pvs}
+}
+
+// PVDeletions knows which PVs the engine is deleting.
+type PVDeletions interface {
+	// Deleting returns the uid of the PV of that name whose deletion was begun.
+	Deleting(pv string) (types.UID, bool)
+	// Patched is called after the PV of that name was patched: if its volume is
+	// deleted, that was its finalizer.
+	Patched(pv string)
 }
 
 type engineClient struct {
 	kubernetes.Interface
 	component string
-	uidOf     func(string) (types.UID, bool)
+	pvs       PVDeletions
 }
 
 func (c engineClient) CoreV1() corev1.CoreV1Interface {
-	return engineCore{c.Interface.CoreV1(), c.component, c.uidOf}
+	return engineCore{c.Interface.CoreV1(), c.component, c.pvs}
 }
 
 type engineCore struct {
 	corev1.CoreV1Interface
 	component string
-	uidOf     func(string) (types.UID, bool)
+	pvs       PVDeletions
 }
 
 func (c engineCore) PersistentVolumes() corev1.PersistentVolumeInterface {
-	return savedVolumes{c.CoreV1Interface.PersistentVolumes(), c.uidOf}
+	return savedVolumes{c.CoreV1Interface.PersistentVolumes(), c.pvs}
 }
 
 func (c engineCore) Events(namespace string) corev1.EventInterface {
@@ -46,13 +55,22 @@ func (c engineCore) Events(namespace string) corev1.EventInterface {
 
 type savedVolumes struct {
 	corev1.PersistentVolumeInterface
-	uidOf func(string) (types.UID, bool)
+	pvs PVDeletions
+}
+
+// Patch is how the engine takes its finalizer off, last of all.
+func (v savedVolumes) Patch(ctx context.Context, name string, kind types.PatchType, data []byte, options metav1.PatchOptions, subresources ...string) (*v1.PersistentVolume, error) {
+	pv, err := v.PersistentVolumeInterface.Patch(ctx, name, kind, data, options, subresources...)
+	if err == nil {
+		v.pvs.Patched(name)
+	}
+	return pv, err
 }
 
 // Delete is called by the engine after the provisioner's Delete. It fails if the
 // PV of that name is meanwhile another one.
 func (v savedVolumes) Delete(ctx context.Context, name string, options metav1.DeleteOptions) error {
-	if uid, found := v.uidOf(name); found {
+	if uid, found := v.pvs.Deleting(name); found {
 		options.Preconditions = &metav1.Preconditions{UID: &uid}
 	}
 	return v.PersistentVolumeInterface.Delete(ctx, name, options)

@@ -61,7 +61,7 @@ func (e events) CreateWithEventNamespaceWithContext(_ context.Context, event *v1
 
 func TestEngineClientAnswersTheCreateOfASavedPV(t *testing.T) {
 	behind := &core{}
-	client := provision.EngineClient(outer{core: behind}, "clone-provisioner", deleting)
+	client := provision.EngineClient(outer{core: behind}, "clone-provisioner", deleting{})
 	pv := &v1.PersistentVolume{ObjectMeta: metav1.ObjectMeta{Name: "pvc-1"}}
 	got, err := client.CoreV1().PersistentVolumes().Create(t.Context(), pv, metav1.CreateOptions{})
 	if err != nil || got != pv {
@@ -78,7 +78,7 @@ func TestEngineClientAnswersTheCreateOfASavedPV(t *testing.T) {
 // The name may be another claim's by the time the engine deletes its PV.
 func TestEngineClientDeletesOnlyThePVWhoseVolumeIsDeleted(t *testing.T) {
 	behind := &core{}
-	client := provision.EngineClient(outer{core: behind}, "clone-provisioner", deleting)
+	client := provision.EngineClient(outer{core: behind}, "clone-provisioner", deleting{})
 	if err := client.CoreV1().PersistentVolumes().Delete(t.Context(), "pvc-deleting", metav1.DeleteOptions{}); err != nil {
 		t.Error(err)
 	}
@@ -88,11 +88,14 @@ func TestEngineClientDeletesOnlyThePVWhoseVolumeIsDeleted(t *testing.T) {
 }
 
 // deleting knows one PV whose volume is being deleted.
-func deleting(pv string) (types.UID, bool) { return "uid-deleting", pv == "pvc-deleting" }
+type deleting struct{}
+
+func (deleting) Deleting(pv string) (types.UID, bool) { return "uid-deleting", pv == "pvc-deleting" }
+func (deleting) Patched(string)                       {}
 
 func TestEngineClientNamesTheSourceOfEvents(t *testing.T) {
 	behind := &core{}
-	sink := &corev1.EventSinkImpl{Interface: provision.EngineClient(outer{core: behind}, "clone-provisioner", deleting).CoreV1().Events("")}
+	sink := &corev1.EventSinkImpl{Interface: provision.EngineClient(outer{core: behind}, "clone-provisioner", deleting{}).CoreV1().Events("")}
 	event := &v1.Event{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "shop"}, Reason: "ProvisioningSucceeded",
 		Source: v1.EventSource{Component: "clone.example.com_host_1b2c", Host: "host"}, ReportingController: "clone.example.com_host_1b2c",

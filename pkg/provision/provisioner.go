@@ -42,7 +42,7 @@ type Config struct {
 }
 
 // Provisioner makes and deletes volumes. It implements the engine's Provisioner,
-// Qualifier and BlockProvisioner.
+// Qualifier, BlockProvisioner and DeletionGuard.
 type Provisioner struct {
 	Config
 	deleted deletions
@@ -52,11 +52,13 @@ var (
 	_ controller.Provisioner      = (*Provisioner)(nil)
 	_ controller.Qualifier        = (*Provisioner)(nil)
 	_ controller.BlockProvisioner = (*Provisioner)(nil)
+	_ controller.DeletionGuard    = (*Provisioner)(nil)
+	_ PVDeletions                 = (*Provisioner)(nil)
 )
 
 // New returns a Provisioner.
 func New(c Config) *Provisioner {
-	return &Provisioner{Config: c, deleted: deletions{done: map[types.UID]struct{}{}, uids: map[string]types.UID{}}}
+	return &Provisioner{Config: c, deleted: deletions{done: map[types.UID]bool{}, uids: map[string]types.UID{}}}
 }
 
 // saveTimeout bounds the saving of a PV that goes on when the process is asked

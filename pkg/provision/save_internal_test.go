@@ -74,6 +74,13 @@ func TestDeletions(t *testing.T) {
 	if uid, found := p.Deleting("pvc-1"); uid != pv || !found {
 		t.Errorf("deleting %q, %t", uid, found)
 	}
+	if !p.ShouldDelete(t.Context(), object) {
+		t.Error("a PV that still has its finalizer is left alone")
+	}
+	p.Patched("pvc-1")
+	if p.ShouldDelete(t.Context(), object) {
+		t.Error("a PV that is through is deleted once more")
+	}
 	p.Gone(object)
 	if p.deleted.has(pv) || len(p.deleted.done) != 0 || len(p.deleted.uids) != 0 {
 		t.Error("a PV that is gone is remembered")
