@@ -13,16 +13,17 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/util/workqueue"
 	"k8s.io/utils/clock"
 	"sigs.k8s.io/sig-storage-lib-external-provisioner/v13/controller"
 	enginemetrics "sigs.k8s.io/sig-storage-lib-external-provisioner/v13/controller/metrics"
 
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/claimwriter"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/csidriver"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/informers"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/intake"
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/inuse"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/ledger"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/observe"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/options"
@@ -58,6 +59,7 @@ func newRegistry() (enginemetrics.Metrics, *prometheus.Registry) {
 type house struct {
 	caches      *informers.Set
 	recorder    *observe.Recorder
+	pods        *inuse.Pods
 	intake      *intake.Intake
 	protection  *protection.Controller
 	provisioner *provision.Provisioner
@@ -66,7 +68,9 @@ type house struct {
 }
 
 // build fits the controllers together. Nothing runs yet.
-func build(ctx context.Context, o *options.Options, client kubernetes.Interface, driver *csidriver.Driver, p parts) (*house, error) {
+func build(ctx context.Context, o *options.Options, clients clients, driver *csidriver.Driver, p parts) (*house, error) {
+	client := clients.typed
+	access := look(ctx, client, o)
 	keys := wellknown.RecordOf(driver.Name)
 	naming := record.Naming{Prefix: o.VolumeNamePrefix, UUIDLength: o.VolumeNameUUIDLength}
 	recorded := func(claim *v1.PersistentVolumeClaim) bool { return record.On(keys, claim) }
@@ -77,7 +81,53 @@ func build(ctx context.Context, o *options.Options, client kubernetes.Interface,
 	h := &house{workers: &sync.WaitGroup{}}
 
 	var err error
-	h.caches, err = informers.New(client, driver.Name, informers.Keys{
+	publishes := driver.Controller[csi.ControllerServiceCapability_RPC_PUBLISH_UNPUBLISH_VOLUME]
+	strict := o.ClonePolicy == options.Strict
+	h.caches, err = informers.New(client, driver.Name, h.keys(sourceOf, recorded), informers.Wanted{
+		Attachments: publishes || strict && access.attachments,
+		Grants:      clients.grants, Served: access.grantsServed,
+	})
+	if err != nil {
+		return nil, err
+	}
+
+	component := driver.Name + "/csi-clone-provisioner"
+	h.recorder = observe.NewRecorder(ctx, client, component)
+	books := ledger.New(o.Timeout, clock.RealClock{})
+	writer := claimwriter.New(client, !access.patchClaims)
+	granted := func(claim *v1.PersistentVolumeClaim) bool { return h.provisioner.Granted(claim) }
+	h.protection = protection.New(writer, h.caches, driver.Name, sourceOf, granted, h.recorder, clock.RealClock{})
+	if strict {
+		h.pods = inuse.New(client, waiters{h}, clock.RealClock{})
+	}
+	h.provisioner = provision.New(provision.Config{
+		Client: client, Caches: h.caches, Driver: driver, Ledger: books, Keys: keys, Naming: naming,
+		Identity:        fmt.Sprintf("%d-%d-%s", time.Now().UnixMilli(), rand.IntN(10000), driver.Name),
+		DefaultFSType:   o.DefaultFSType,
+		ExtraMetadata:   o.ExtraCreateMetadata,
+		PublishReadOnly: o.ControllerPublishReadOnly,
+		Pods:            h.pods,
+		AttachmentsTell: publishes,
+		OtherNamespaces: o.CrossNamespace,
+		Finished:        h.enqueue,
+	})
+	facade := informers.NewFacade(h.caches.Claims, recorded)
+	h.intake = intake.New(intake.Config{
+		Client: client, Writer: writer, Caches: h.caches, Driver: driver.Name, Keys: keys, Ledger: books,
+		Recorder: h.recorder, Planner: planner{h.provisioner}, Protector: h.protection, WakeEngine: facade.Wake,
+		Workers: o.WorkerThreads, Timeout: o.Timeout,
+		RetryStart: o.RetryIntervalStart, RetryMax: o.RetryIntervalMax, Clock: clock.RealClock{},
+	})
+	h.engine = controller.NewProvisionController(ctx, provision.EngineClient(client, component, h.provisioner), driver.Name, h.provisioner,
+		engineOptions(o, h, facade, p.engineMetrics)...)
+	h.engine.ControllerWaitGroup(h.workers)
+	p.registry.MustRegister(observe.Gauges(h.caches.Recorded, h.intake.Waiting)...)
+	return h, h.forgetDeletedPVs()
+}
+
+// keys says by what claims are found in the caches.
+func (h *house) keys(sourceOf protection.SourceOf, recorded func(*v1.PersistentVolumeClaim) bool) informers.Keys {
+	return informers.Keys{
 		CloneSource: func(claim *v1.PersistentVolumeClaim) string {
 			if namespace, name, found := sourceOf(claim); found {
 				return namespace + "/" + name
@@ -90,36 +140,17 @@ func build(ctx context.Context, o *options.Options, client kubernetes.Interface,
 			}
 			return h.provisioner.VolumeName(claim)
 		},
-	}, driver.Controller[csi.ControllerServiceCapability_RPC_PUBLISH_UNPUBLISH_VOLUME])
-	if err != nil {
-		return nil, err
 	}
-
-	component := driver.Name + "/csi-clone-provisioner"
-	h.recorder = observe.NewRecorder(ctx, client, component)
-	books := ledger.New(o.Timeout, clock.RealClock{})
-	h.protection = protection.New(client, h.caches, driver.Name, sourceOf, h.recorder, clock.RealClock{})
-	h.provisioner = provision.New(provision.Config{
-		Client: client, Caches: h.caches, Driver: driver, Ledger: books, Keys: keys, Naming: naming,
-		Identity:        fmt.Sprintf("%d-%d-%s", time.Now().UnixMilli(), rand.IntN(10000), driver.Name),
-		DefaultFSType:   o.DefaultFSType,
-		ExtraMetadata:   o.ExtraCreateMetadata,
-		PublishReadOnly: o.ControllerPublishReadOnly,
-		Finished:        h.enqueue,
-	})
-	facade := informers.NewFacade(h.caches.Claims, recorded)
-	h.intake = intake.New(intake.Config{
-		Client: client, Caches: h.caches, Driver: driver.Name, Keys: keys, Ledger: books,
-		Recorder: h.recorder, Planner: planner{h.provisioner}, Protector: h.protection, Wake: facade.Wake,
-		Workers: o.WorkerThreads, Timeout: o.Timeout,
-		RetryStart: o.RetryIntervalStart, RetryMax: o.RetryIntervalMax, Clock: clock.RealClock{},
-	})
-	h.engine = controller.NewProvisionController(ctx, provision.EngineClient(client, component, h.provisioner), driver.Name, h.provisioner,
-		engineOptions(o, h, facade, p.engineMetrics)...)
-	h.engine.ControllerWaitGroup(h.workers)
-	p.registry.MustRegister(observe.Gauges(h.caches.Recorded, h.intake.Waiting)...)
-	return h, h.forgetDeletedPVs()
 }
+
+// waiters shows intake to the look at pods, which is made before it.
+type waiters struct{ *house }
+
+// Wake implements inuse.Waiters.
+func (w waiters) Wake(object waitlist.Object) { w.intake.Wake(object) }
+
+// Awaited implements inuse.Waiters.
+func (w waiters) Awaited(object waitlist.Object) bool { return w.intake.Awaited(object) }
 
 // engineOptions are the library's. They are right by construction: it would end
 // the process over a bad one.
@@ -165,9 +196,15 @@ func (h *house) run(ctx context.Context, started func()) error {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer func() {
 		stop(nil)
+		if h.pods != nil {
+			h.pods.Wait()
+		}
 		h.caches.Wait()
 		h.recorder.Stop()
 	}()
+	if h.pods != nil {
+		h.pods.Start(ctx)
+	}
 	if err := h.caches.Start(ctx); err != nil {
 		return err
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	csimetrics "github.com/kubernetes-csi/csi-lib-utils/metrics"
+	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
@@ -66,7 +67,7 @@ func Run(ctx context.Context, o *options.Options, version string) error {
 
 // run is Run with the HTTP server up.
 func run(ctx context.Context, o *options.Options, p parts, lost func(error)) error {
-	config, client, err := connect(o)
+	config, clients, err := connect(o)
 	if err != nil {
 		return err
 	}
@@ -82,7 +83,7 @@ func run(ctx context.Context, o *options.Options, p parts, lost func(error)) err
 	if o.Topology && driver.Plugin[csi.PluginCapability_Service_VOLUME_ACCESSIBILITY_CONSTRAINTS] {
 		return fmt.Errorf("driver %q has topology (VOLUME_ACCESSIBILITY_CONSTRAINTS), which this version does not support yet; its volumes would be reachable from any node in name only. If they really are, start with --feature-gates=Topology=false", driver.Name)
 	}
-	h, err := build(ctx, o, client, driver, p)
+	h, err := build(ctx, o, clients, driver, p)
 	if err != nil {
 		return err
 	}
@@ -92,25 +93,37 @@ func run(ctx context.Context, o *options.Options, p parts, lost func(error)) err
 	return lead(ctx, o.LeaderElection, config, driver.Name, p.server, h)
 }
 
-// connect makes the client for the API server: protobuf on the wire, and no
-// limit of ours unless one is set.
-func connect(o *options.Options) (*rest.Config, kubernetes.Interface, error) {
+// clients speak to the API server.
+type clients struct {
+	typed kubernetes.Interface
+	// grants reads ReferenceGrants; nil unless the feature gate asks for them.
+	grants dynamic.Interface
+}
+
+// connect makes the clients for the API server: protobuf on the wire where it can
+// be, and no limit of ours unless one is set.
+func connect(o *options.Options) (*rest.Config, clients, error) {
 	config, err := clientcmd.BuildConfigFromFlags(o.Master, o.Kubeconfig)
 	if err != nil {
-		return nil, nil, fmt.Errorf("finding the API server (inside a pod by itself, outside by --kubeconfig): %w", err)
+		return nil, clients{}, fmt.Errorf("finding the API server (inside a pod by itself, outside by --kubeconfig): %w", err)
 	}
 	config.UserAgent = rest.DefaultKubernetesUserAgent()
 	config.QPS, config.Burst = float32(o.KubeAPIQPS), o.KubeAPIBurst
 	if o.KubeAPIQPS == 0 {
 		config.QPS = -1
 	}
+	var c clients
+	if o.CrossNamespace {
+		if c.grants, err = dynamic.NewForConfig(config); err != nil {
+			return nil, clients{}, fmt.Errorf("making a client for ReferenceGrants: %w", err)
+		}
+	}
 	config.ContentType = "application/vnd.kubernetes.protobuf"
 	config.AcceptContentTypes = "application/vnd.kubernetes.protobuf,application/json"
-	client, err := kubernetes.NewForConfig(config)
-	if err != nil {
-		return nil, nil, fmt.Errorf("making a client for the API server: %w", err)
+	if c.typed, err = kubernetes.NewForConfig(config); err != nil {
+		return nil, clients{}, fmt.Errorf("making a client for the API server: %w", err)
 	}
-	return config, client, nil
+	return config, c, nil
 }
 
 // lastWords leaves the reason where kubectl describe pod shows it. Outside a

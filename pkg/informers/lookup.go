@@ -3,6 +3,7 @@ package informers
 import (
 	v1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/client-go/tools/cache"
 
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/wellknown"
@@ -53,6 +54,15 @@ func (s *Set) AttachmentsOf(pv string) []*storagev1.VolumeAttachment {
 		return nil
 	}
 	return find[*storagev1.VolumeAttachment](s.Attachments, byVolume, pv)
+}
+
+// GrantsIn returns the ReferenceGrants of the namespace; none if they are not
+// watched, or not served.
+func (s *Set) GrantsIn(namespace string) []*unstructured.Unstructured {
+	if s.Grants == nil {
+		return nil
+	}
+	return find[*unstructured.Unstructured](s.Grants, cache.NamespaceIndex, namespace)
 }
 
 func get[T any](informer cache.SharedIndexInformer, key string) T {

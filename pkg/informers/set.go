@@ -3,11 +3,13 @@ package informers
 import (
 	"context"
 	"fmt"
+	"sync"
 	"time"
 
 	v1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
@@ -43,15 +45,29 @@ type Set struct {
 	Claims  cache.SharedIndexInformer
 	PVs     cache.SharedIndexInformer
 	Classes cache.SharedIndexInformer
-	// Attachments is nil unless asked for.
+	// Attachments and Grants are nil unless asked for.
 	Attachments cache.SharedIndexInformer
+	Grants      cache.SharedIndexInformer
 
 	factory informers.SharedInformerFactory
+	// grantsServed: the API server serves ReferenceGrants, so Start waits for them.
+	grantsServed bool
+	grants       sync.WaitGroup
+}
+
+// Wanted says what is read beside claims, PVs and classes.
+type Wanted struct {
+	// Attachments asks for VolumeAttachments.
+	Attachments bool
+	// Grants asks for ReferenceGrants. Served says that the API server has them:
+	// else they are picked up when it does.
+	Grants dynamic.Interface
+	Served bool
 }
 
 // New builds the informers; nothing runs yet. driver is the name of the driver
-// whose volumes are found by handle. attachments asks for VolumeAttachments.
-func New(client kubernetes.Interface, driver string, keys Keys, attachments bool) (*Set, error) {
+// whose volumes are found by handle.
+func New(client kubernetes.Interface, driver string, keys Keys, wanted Wanted) (*Set, error) {
 	f := informers.NewSharedInformerFactoryWithOptions(client, safetyResync, informers.WithTransform(trim))
 	s := &Set{
 		factory: f,
@@ -76,7 +92,10 @@ func New(client kubernetes.Interface, driver string, keys Keys, attachments bool
 	if err != nil {
 		return nil, fmt.Errorf("adding indexes of PVs: %w", err)
 	}
-	if !attachments {
+	if wanted.Grants != nil {
+		s.Grants, s.grantsServed = newGrants(wanted.Grants), wanted.Served
+	}
+	if !wanted.Attachments {
 		return s, nil
 	}
 	s.Attachments = f.Storage().V1().VolumeAttachments().Informer()
@@ -97,6 +116,12 @@ func New(client kubernetes.Interface, driver string, keys Keys, attachments bool
 // for that.
 func (s *Set) Start(ctx context.Context) error {
 	s.factory.Start(ctx.Done())
+	if s.Grants != nil {
+		s.grants.Go(func() { s.Grants.RunWithContext(ctx) })
+		if s.grantsServed && !cache.WaitForCacheSync(ctx.Done(), s.Grants.HasSynced) {
+			return fmt.Errorf("reading all ReferenceGrants: %w", context.Cause(ctx))
+		}
+	}
 	for kind, synced := range s.factory.WaitForCacheSync(ctx.Done()) {
 		if !synced {
 			return fmt.Errorf("reading all %s objects: %w", kind, context.Cause(ctx))
@@ -106,7 +131,10 @@ func (s *Set) Start(ctx context.Context) error {
 }
 
 // Wait returns when all informers have ended.
-func (s *Set) Wait() { s.factory.Shutdown() }
+func (s *Set) Wait() {
+	s.factory.Shutdown()
+	s.grants.Wait()
+}
 
 // trim drops what nobody here reads, before it is stored. An object that is no
 // API object (a tombstone) passes as it is.

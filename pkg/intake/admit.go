@@ -7,7 +7,6 @@ import (
 	v1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/klog/v2"
 
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/ledger"
@@ -28,7 +27,15 @@ func (i *Intake) consider(ctx context.Context, k key, claim *v1.PersistentVolume
 	if state, known := i.Ledger.State(k.uid); known && state == ledger.Unknown {
 		return i.stripped(ctx, k, claim)
 	}
-	admission, v := i.Planner.Judge(claim, false, func(o waitlist.Object) { i.waiting.Add(k, o) })
+	wait := func(o waitlist.Object) { i.waiting.Add(k, o) }
+	admission, v := i.Planner.Judge(claim, false, wait)
+	if v.Ready() && admission.Source != nil {
+		var err error
+		if v, err = i.Planner.JudgeUse(ctx, claim, admission.Source, wait); err != nil {
+			i.Protector.Unhold(k.uid)
+			return i.notLooked(ctx, claim, err)
+		}
+	}
 	if !v.Ready() {
 		klog.FromContext(ctx).V(4).Info("Claim is not admitted", "verdict", v.Kind, "reason", v.Reason, "message", v.Message)
 		i.Protector.Unhold(k.uid)
@@ -36,7 +43,16 @@ func (i *Intake) consider(ctx context.Context, k key, claim *v1.PersistentVolume
 		return nil
 	}
 	i.waiting.Drop(k)
-	return i.admit(ctx, k, claim, admission)
+	return i.admit(ctx, k, claim, admission, v)
+}
+
+// notLooked tells why nobody knows whether the source is in use.
+func (i *Intake) notLooked(ctx context.Context, claim *v1.PersistentVolumeClaim, err error) error {
+	if ctx.Err() == nil {
+		i.Recorder.Say(claim, verdict.Waiting(verdict.CloneSourceInUse,
+			"the clone was not started, because it could not be found out whether its source is in use (tried again by itself): %v", err))
+	}
+	return err
 }
 
 // stripped: somebody took the record off while a volume may exist. It is put
@@ -59,8 +75,9 @@ func (i *Intake) stripped(ctx context.Context, k key, claim *v1.PersistentVolume
 }
 
 // admit protects the source, then writes the record. The hold on the source
-// lasts until the record is seen in the cache, or has failed.
-func (i *Intake) admit(ctx context.Context, k key, claim *v1.PersistentVolumeClaim, a Admission) error {
+// lasts until the record is seen in the cache, or has failed. note is a verdict of
+// Ready, which may have something to be told.
+func (i *Intake) admit(ctx context.Context, k key, claim *v1.PersistentVolumeClaim, a Admission, note verdict.Verdict) error {
 	if a.Source != nil {
 		if err := i.Protector.Hold(ctx, k.uid, a.Source); err != nil {
 			return i.notProtected(ctx, claim, err)
@@ -76,7 +93,7 @@ func (i *Intake) admit(ctx context.Context, k key, claim *v1.PersistentVolumeCla
 	written, err := i.write(ctx, claim, a)
 	if written {
 		klog.FromContext(ctx).V(2).Info("Claim admitted", "volume", a.VolumeName, "requiredBytes", a.RequiredBytes)
-		i.Recorder.Forget(k.uid)
+		i.Recorder.Say(claim, note)
 		return nil
 	}
 	turn.Close()
@@ -108,8 +125,7 @@ func (i *Intake) write(ctx context.Context, claim *v1.PersistentVolumeClaim, a A
 	if err != nil {
 		return false, err
 	}
-	claims := i.Client.CoreV1().PersistentVolumeClaims(claim.Namespace)
-	after, err := claims.Patch(ctx, claim.Name, types.MergePatchType, patch, metav1.PatchOptions{})
+	after, err := i.Writer.Patch(ctx, claim, patch)
 	if err == nil {
 		i.wrote(after)
 		return true, nil
@@ -117,7 +133,7 @@ func (i *Intake) write(ctx context.Context, claim *v1.PersistentVolumeClaim, a A
 	if apierrors.IsNotFound(err) {
 		return false, nil // its deletion is on the way to us
 	}
-	live, getErr := claims.Get(ctx, claim.Name, metav1.GetOptions{})
+	live, getErr := i.Client.CoreV1().PersistentVolumeClaims(claim.Namespace).Get(ctx, claim.Name, metav1.GetOptions{})
 	switch {
 	case apierrors.IsNotFound(getErr), getErr == nil && live.UID != claim.UID:
 		return false, nil

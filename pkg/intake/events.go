@@ -27,22 +27,13 @@ func (i *Intake) register() (func() error, error) {
 		{i.Caches.Claims, i.claimChanged},
 		{i.Caches.PVs, i.volumeChanged},
 		{i.Caches.Classes, i.classChanged},
+		{i.Caches.Attachments, i.attachmentChanged},
+		{i.Caches.Grants, i.grantChanged},
 	} {
-		registration, err := r.informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
-			AddFunc: r.changed,
-			UpdateFunc: func(old, obj any) {
-				if replaced(old, obj) {
-					r.changed(old)
-				}
-				r.changed(obj)
-			},
-			DeleteFunc: func(obj any) {
-				if last, ok := obj.(cache.DeletedFinalStateUnknown); ok {
-					obj = last.Obj
-				}
-				r.changed(obj)
-			},
-		})
+		if r.informer == nil {
+			continue
+		}
+		registration, err := r.informer.AddEventHandler(i.handler(r.changed))
 		if err != nil {
 			return nil, fmt.Errorf("watching for changes: %w", err)
 		}
@@ -55,6 +46,41 @@ func (i *Intake) register() (func() error, error) {
 		}
 		return errors.Join(errs...)
 	}, nil
+}
+
+func (i *Intake) handler(changed func(obj any)) cache.ResourceEventHandler {
+	return cache.ResourceEventHandlerFuncs{
+		AddFunc: changed,
+		UpdateFunc: func(old, obj any) {
+			if replaced(old, obj) {
+				i.nameReleased(old)
+				changed(old)
+			} else if i.onRecord(old) && !i.onRecord(obj) {
+				i.nameReleased(old)
+			}
+			changed(obj)
+		},
+		DeleteFunc: func(obj any) {
+			if last, ok := obj.(cache.DeletedFinalStateUnknown); ok {
+				obj = last.Obj
+			}
+			i.nameReleased(obj)
+			changed(obj)
+		},
+	}
+}
+
+// onRecord says whether the object is a claim on record.
+func (i *Intake) onRecord(obj any) bool {
+	claim, ok := obj.(*v1.PersistentVolumeClaim)
+	return ok && i.recorded(claim)
+}
+
+// nameReleased wakes who waits for the volume name of a claim that was on record.
+func (i *Intake) nameReleased(obj any) {
+	if claim, ok := obj.(*v1.PersistentVolumeClaim); ok && i.recorded(claim) {
+		i.Wake(waitlist.VolumeName(i.Planner.VolumeName(claim)))
+	}
 }
 
 // replaced: an object was deleted and made again between two looks.
@@ -87,22 +113,36 @@ func (i *Intake) claimChanged(obj any) {
 	if i.mine(claim) {
 		i.queue.Add(keyOf(claim))
 	}
-	i.wake(waitlist.Object{Kind: "PersistentVolumeClaim", Namespace: claim.Namespace, Name: claim.Name})
+	i.Wake(waitlist.Claim(claim.Namespace, claim.Name))
 }
 
 func (i *Intake) volumeChanged(obj any) {
 	if pv, ok := obj.(*v1.PersistentVolume); ok {
-		i.wake(waitlist.Object{Kind: "PersistentVolume", Name: pv.Name})
+		i.Wake(waitlist.PV(pv.Name))
 	}
 }
 
 func (i *Intake) classChanged(obj any) {
 	if class, ok := obj.(*storagev1.StorageClass); ok {
-		i.wake(waitlist.Object{Kind: "StorageClass", Name: class.Name})
+		i.Wake(waitlist.Class(class.Name))
 	}
 }
 
-func (i *Intake) wake(object waitlist.Object) {
+func (i *Intake) attachmentChanged(obj any) {
+	if a, ok := obj.(*storagev1.VolumeAttachment); ok && a.Spec.Source.PersistentVolumeName != nil {
+		i.Wake(waitlist.AttachmentsOf(*a.Spec.Source.PersistentVolumeName))
+	}
+}
+
+func (i *Intake) grantChanged(obj any) {
+	if grant, err := meta.Accessor(obj); err == nil {
+		i.Wake(waitlist.GrantsIn(grant.GetNamespace()))
+	}
+}
+
+// Wake has the claims looked at that wait for the object. It costs as much as there
+// are such claims.
+func (i *Intake) Wake(object waitlist.Object) {
 	for _, k := range i.waiting.WaitingFor(object) {
 		i.queue.Add(k)
 		// On record already: the engine is in a back-off that need not be waited for,

@@ -10,7 +10,6 @@ import (
 	v1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/klog/v2"
 
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/ledger"
@@ -24,7 +23,7 @@ import (
 // follow accompanies a claim on record to its end (design, "Life of a claim").
 func (i *Intake) follow(ctx context.Context, k key, claim *v1.PersistentVolumeClaim) error {
 	name := i.Planner.VolumeName(claim)
-	i.waiting.Add(k, waitlist.Object{Kind: "PersistentVolume", Name: name})
+	i.waiting.Add(k, waitlist.PV(name))
 	i.Protector.Unhold(k.uid) // the record itself protects the source now
 	state, known := i.Ledger.State(k.uid)
 	switch {
@@ -224,8 +223,7 @@ func (i *Intake) erase(ctx context.Context, claim *v1.PersistentVolumeClaim) err
 	if err != nil {
 		return err
 	}
-	live, err := i.Client.CoreV1().PersistentVolumeClaims(claim.Namespace).
-		Patch(ctx, claim.Name, types.StrategicMergePatchType, patch, metav1.PatchOptions{})
+	live, err := i.Writer.Patch(ctx, claim, patch)
 	if err != nil {
 		return ignoreNotFound(err, claim)
 	}

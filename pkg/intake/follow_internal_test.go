@@ -15,6 +15,7 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/utils/clock"
 
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/claimwriter"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/informers"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/ledger"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/observe"
@@ -49,6 +50,10 @@ func (a *answers) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // ready finds every claim ready.
 type ready struct{}
 
+func (ready) JudgeUse(context.Context, *v1.PersistentVolumeClaim, *v1.PersistentVolumeClaim, func(waitlist.Object)) (verdict.Verdict, error) {
+	return verdict.Verdict{}, nil
+}
+
 func (ready) Judge(*v1.PersistentVolumeClaim, bool, func(waitlist.Object)) (Admission, verdict.Verdict) {
 	return Admission{VolumeName: "pvc-uid-copy", RequiredBytes: 1}, verdict.Verdict{}
 }
@@ -74,16 +79,16 @@ func behindServer(t *testing.T, a *answers) (*Intake, *v1.PersistentVolumeClaim)
 		t.Fatal(err)
 	}
 	none := func(*v1.PersistentVolumeClaim) string { return "" }
-	caches, err := informers.New(client, driver, informers.Keys{CloneSource: none, VolumeName: none}, false)
+	caches, err := informers.New(client, driver, informers.Keys{CloneSource: none, VolumeName: none}, informers.Wanted{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	recorder := observe.NewRecorder(t.Context(), client, driver)
 	t.Cleanup(recorder.Stop)
 	i := New(Config{
-		Client: client, Caches: caches, Driver: driver, Keys: wellknown.RecordOf(driver),
+		Client: client, Writer: claimwriter.New(client, false), Caches: caches, Driver: driver, Keys: wellknown.RecordOf(driver),
 		Ledger: ledger.New(time.Second, clock.RealClock{}), Recorder: recorder,
-		Planner: ready{}, Protector: nobody{}, Wake: func(*v1.PersistentVolumeClaim) {},
+		Planner: ready{}, Protector: nobody{}, WakeEngine: func(*v1.PersistentVolumeClaim) {},
 		RetryStart: time.Second, RetryMax: time.Second, Clock: clock.RealClock{},
 	})
 	return i, &v1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{

@@ -13,6 +13,7 @@ import (
 	"k8s.io/klog/v2"
 	"k8s.io/utils/clock"
 
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/claimwriter"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/informers"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/ledger"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/observe"
@@ -27,6 +28,9 @@ type Planner interface {
 	// under which pins if so. recorded waives what must not stop work in progress.
 	// before is called with each object before it is read.
 	Judge(claim *v1.PersistentVolumeClaim, recorded bool, before func(waitlist.Object)) (Admission, verdict.Verdict)
+	// JudgeUse says whether the source, which Judge has found, is in use. An error
+	// means that the question could not be answered. before is as in Judge.
+	JudgeUse(ctx context.Context, claim, source *v1.PersistentVolumeClaim, before func(waitlist.Object)) (verdict.Verdict, error)
 	// VolumeName is the name of the claim's volume and PV.
 	VolumeName(claim *v1.PersistentVolumeClaim) string
 	// Undo leaves nothing behind in the driver; see provision.Provisioner.Undo.
@@ -52,6 +56,7 @@ type Protector interface {
 // Config is what an Intake is made of; every field is needed.
 type Config struct {
 	Client    kubernetes.Interface
+	Writer    *claimwriter.Writer
 	Caches    *informers.Set
 	Driver    string
 	Keys      wellknown.Record
@@ -59,8 +64,8 @@ type Config struct {
 	Recorder  *observe.Recorder
 	Planner   Planner
 	Protector Protector
-	// Wake makes the engine look at a claim on record now.
-	Wake func(*v1.PersistentVolumeClaim)
+	// WakeEngine makes the engine look at a claim on record now.
+	WakeEngine func(*v1.PersistentVolumeClaim)
 	// Workers is how many claims are judged at once.
 	Workers int
 	// Timeout of one driver call: the shortest pause between two attempts to
@@ -127,6 +132,9 @@ func (i *Intake) Judged() <-chan struct{} { return i.judged }
 
 // Waiting returns how many claims wait for another object.
 func (i *Intake) Waiting() int { return i.waiting.Len() }
+
+// Awaited says whether a claim waits for the object.
+func (i *Intake) Awaited(object waitlist.Object) bool { return i.waiting.Awaited(object) }
 
 // Enqueue makes intake look at a claim again.
 func (i *Intake) Enqueue(namespace, name string, uid types.UID) {
@@ -258,6 +266,6 @@ func (i *Intake) finish(k key, turn *ledger.Turn) {
 // wakeEngine makes the engine look at the claim now, if it is on record.
 func (i *Intake) wakeEngine(k key) {
 	if claim := i.Caches.Claim(k.namespace, k.name); claim != nil && claim.UID == k.uid {
-		i.Wake(claim)
+		i.WakeEngine(claim)
 	}
 }

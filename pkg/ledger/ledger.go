@@ -79,6 +79,8 @@ type entry struct {
 	// foreign: the record was written by another process, and the live claim
 	// has not been read since.
 	foreign bool
+	// own: this process has written the record.
+	own bool
 	// firstAbsent is when the driver first said "nothing exists" after a call
 	// of unknown outcome; zero if it has not.
 	firstAbsent time.Time
@@ -126,6 +128,15 @@ func (l *Ledger) State(claim types.UID) (State, bool) {
 		return Unknown, false
 	}
 	return e.state, true
+}
+
+// Own says whether this process has put the claim on record: then all rules were
+// asked, which a record that somebody else wrote does not prove.
+func (l *Ledger) Own(claim types.UID) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	e := l.entries[claim]
+	return e != nil && e.own
 }
 
 // Ask says whether the claim's turn is free. If it is not, who has it is told at
@@ -214,12 +225,14 @@ func (t *Turn) Request() *csi.CreateVolumeRequest {
 // Recording notes that this process is about to write the record on a claim
 // that carried none: whatever was known before is over.
 func (t *Turn) Recording() {
-	t.with(func(e *entry) { *e = entry{taken: true, missed: e.missed, state: Idle} })
+	t.with(func(e *entry) { *e = entry{taken: true, missed: e.missed, state: Idle, own: true} })
 }
 
 // Close forbids all further calls for the claim. It comes before the record is
 // taken off.
-func (t *Turn) Close() { t.with(func(e *entry) { e.state, e.request, e.handle = Closed, nil, "" }) }
+func (t *Turn) Close() {
+	t.with(func(e *entry) { e.state, e.request, e.handle, e.own = Closed, nil, "", false })
+}
 
 // Calling notes that the driver is about to be called with the request. From
 // here on a volume may exist; what was known before is returned, for Answered.

@@ -20,7 +20,7 @@ type gate struct {
 func gates() []gate {
 	return []gate{
 		{"Topology", true, false},
-		{"CrossNamespaceVolumeDataSource", false, true},
+		{"CrossNamespaceVolumeDataSource", false, false},
 		{"VolumeAttributesClass", true, false}, // claims that use it are refused either way
 		{"ReleaseLeaderElectionOnExit", true, true},
 	}
@@ -67,6 +67,8 @@ func (o *Options) applyGate(name string, value bool) error {
 			return fmt.Errorf("--feature-gates: %s=%t is not supported yet by this version; remove it", name, value)
 		case name == "Topology":
 			o.Topology = value
+		case name == "CrossNamespaceVolumeDataSource":
+			o.CrossNamespace = value
 		}
 		return nil
 	}

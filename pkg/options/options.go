@@ -48,13 +48,27 @@ type Options struct {
 
 	// LeaderElection and what belongs to it.
 	LeaderElection LeaderElection
-	// Topology: the feature gate of that name.
-	Topology bool
+	// Topology and CrossNamespace: the feature gates Topology and
+	// CrossNamespaceVolumeDataSource.
+	Topology, CrossNamespace bool
+	// ClonePolicy says which rules of the clone contract hold.
+	ClonePolicy ClonePolicy
 	// Version asks for the version to be printed.
 	Version bool
 	// Logging is how to log.
 	Logging *logsapi.LoggingConfiguration
 }
+
+// ClonePolicy is the value of --clone-policy.
+type ClonePolicy string
+
+const (
+	// Strict enforces the whole documented contract of volume cloning.
+	Strict ClonePolicy = "strict"
+	// Compatible drops rules 5 (same StorageClass) and 6 (source not in use), which
+	// the incumbent does not check.
+	Compatible ClonePolicy = "compatible"
+)
 
 // LeaderElection holds the settings of the lease.
 type LeaderElection struct {
@@ -122,6 +136,7 @@ func (o *Options) validate(flags *pflag.FlagSet) error {
 		{o.VolumeNamePrefix == "", "--volume-name-prefix is empty; give the beginning of volume names, such as pvc"},
 		{!fitsPVName(o.VolumeNamePrefix), fmt.Sprintf("--volume-name-prefix=%q makes no name for a PersistentVolume; use small letters, digits, dashes and dots, and fewer than 216 of them", o.VolumeNamePrefix)},
 		{o.VolumeNameUUIDLength < -1 || o.VolumeNameUUIDLength == 0 || o.VolumeNameUUIDLength > 32, fmt.Sprintf("--volume-name-uuid-length=%d is out of range; give 1 to 32, or -1 for the whole uid", o.VolumeNameUUIDLength)},
+		{o.ClonePolicy != Strict && o.ClonePolicy != Compatible, fmt.Sprintf("--clone-policy=%q is unknown; give strict or compatible", o.ClonePolicy)},
 		{o.WorkerThreads < 1, "--worker-threads must be at least 1"},
 		{o.Timeout <= 0, "--timeout must be positive"},
 		{o.RetryIntervalStart <= 0 || o.RetryIntervalMax < o.RetryIntervalStart, "--retry-interval-start must be positive and not above --retry-interval-max"},

@@ -114,7 +114,11 @@ func TestFlags(t *testing.T) {
 		{"several gates", "--feature-gates=Topology=false,VolumeAttributesClass=false", func(o *options.Options) bool { return !o.Topology }},
 		{"gates given one by one", "--feature-gates=Topology=false --feature-gates=VolumeAttributesClass=true", func(o *options.Options) bool { return !o.Topology }},
 		{"the last word on a gate counts", "--feature-gates=Topology=false,Topology=true", func(o *options.Options) bool { return o.Topology }},
-		{"a fixed gate at its default", "--feature-gates=CrossNamespaceVolumeDataSource=false,ReleaseLeaderElectionOnExit=true", func(o *options.Options) bool { return o.Topology }},
+		{"sources in other namespaces", "--feature-gates=CrossNamespaceVolumeDataSource=true", func(o *options.Options) bool { return o.CrossNamespace }},
+		{"no sources in other namespaces", "--feature-gates=CrossNamespaceVolumeDataSource=false", func(o *options.Options) bool { return !o.CrossNamespace }},
+		{"the strict clone policy", "--clone-policy=strict", func(o *options.Options) bool { return o.ClonePolicy == options.Strict }},
+		{"the compatible clone policy", "--clone-policy=compatible", func(o *options.Options) bool { return o.ClonePolicy == options.Compatible }},
+		{"a fixed gate at its default", "--feature-gates=ReleaseLeaderElectionOnExit=true", func(o *options.Options) bool { return o.Topology }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			o, err := options.Parse(strings.Fields(c.args), environment(nil))
@@ -129,7 +133,7 @@ func TestFlags(t *testing.T) {
 }
 
 func TestRefusals(t *testing.T) {
-	const gates = "Topology (true by default), CrossNamespaceVolumeDataSource (false by default, fixed), VolumeAttributesClass (true by default), ReleaseLeaderElectionOnExit (true by default, fixed)"
+	const gates = "Topology (true by default), CrossNamespaceVolumeDataSource (false by default), VolumeAttributesClass (true by default), ReleaseLeaderElectionOnExit (true by default, fixed)"
 	length := func(n string) string {
 		return "--volume-name-uuid-length=" + n + " is out of range; give 1 to 32, or -1 for the whole uid"
 	}
@@ -167,7 +171,9 @@ func TestRefusals(t *testing.T) {
 		{"a gate that nobody knows", "--feature-gates=Magic=true", `--feature-gates: there is no gate "Magic"; known are ` + gates},
 		{"a gate without a value", "--feature-gates=Topology", `--feature-gates: "Topology" is not of the form Name=true or Name=false`},
 		{"a gate with another value", "--feature-gates=Topology=perhaps", `--feature-gates: "Topology=perhaps" is not of the form Name=true or Name=false`},
-		{"a gate that this version cannot open", "--feature-gates=CrossNamespaceVolumeDataSource=true", "--feature-gates: CrossNamespaceVolumeDataSource=true is not supported yet by this version; remove it"},
+		{"a gate that this version cannot close", "--feature-gates=ReleaseLeaderElectionOnExit=false", "--feature-gates: ReleaseLeaderElectionOnExit=false is not supported yet by this version; remove it"},
+		{"a clone policy that nobody knows", "--clone-policy=lax", `--clone-policy="lax" is unknown; give strict or compatible`},
+		{"an empty clone policy", "--clone-policy=", `--clone-policy="" is unknown; give strict or compatible`},
 		{"a gate that this version cannot close", "--feature-gates=ReleaseLeaderElectionOnExit=false", "--feature-gates: ReleaseLeaderElectionOnExit=false is not supported yet by this version; remove it"},
 		{"capacity", "--enable-capacity", deferred("--enable-capacity=true", "CSIStorageCapacity objects")},
 		{"one provisioner per node", "--node-deployment=true", deferred("--node-deployment=true", "one provisioner per node")},

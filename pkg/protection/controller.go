@@ -8,13 +8,13 @@ import (
 
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/util/workqueue"
 	"k8s.io/klog/v2"
 	"k8s.io/utils/clock"
 	"k8s.io/utils/keymutex"
 
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/claimwriter"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/informers"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/observe"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/verdict"
@@ -28,10 +28,11 @@ const sweepPeriod = 30 * time.Second
 
 // Controller keeps the cloning protection of this driver's sources.
 type Controller struct {
-	client   kubernetes.Interface
+	writer   *claimwriter.Writer
 	caches   *informers.Set
 	driver   string
 	sourceOf SourceOf
+	granted  Granted
 	recorder *observe.Recorder
 	clock    clock.WithTicker
 	queue    workqueue.TypedRateLimitingInterface[item]
@@ -63,10 +64,14 @@ type item struct {
 // every other claim.
 type SourceOf func(*v1.PersistentVolumeClaim) (namespace, name string, found bool)
 
+// Granted says whether a clone may use its source at all. Whoever can write to claims
+// can write a record, and must not be able to hold a source of another namespace.
+type Granted func(clone *v1.PersistentVolumeClaim) bool
+
 // New returns a controller that does nothing before Run; Hold works at once.
-func New(client kubernetes.Interface, caches *informers.Set, driver string, sourceOf SourceOf, recorder *observe.Recorder, ticks clock.WithTicker) *Controller {
+func New(writer *claimwriter.Writer, caches *informers.Set, driver string, sourceOf SourceOf, granted Granted, recorder *observe.Recorder, ticks clock.WithTicker) *Controller {
 	return &Controller{
-		client: client, caches: caches, driver: driver, sourceOf: sourceOf, recorder: recorder, clock: ticks,
+		writer: writer, caches: caches, driver: driver, sourceOf: sourceOf, granted: granted, recorder: recorder, clock: ticks,
 		queue: workqueue.NewTypedRateLimitingQueueWithConfig(
 			workqueue.NewTypedItemExponentialFailureRateLimiter[item](100*time.Millisecond, sweepPeriod),
 			workqueue.TypedRateLimitingQueueConfig[item]{Name: "cloningprotection"}),
@@ -219,7 +224,14 @@ func (c *Controller) look(ctx context.Context, it item) error {
 
 // needed says whether a clone of the source is held or on record.
 func (c *Controller) needed(source *v1.PersistentVolumeClaim) bool {
-	return c.held(source.UID) || len(c.caches.ClonesOf(source.Namespace, source.Name)) > 0
+	return c.held(source.UID) || len(c.clonesOf(source)) > 0
+}
+
+// clonesOf returns the clones on record that may use the source.
+func (c *Controller) clonesOf(source *v1.PersistentVolumeClaim) []*v1.PersistentVolumeClaim {
+	return slices.DeleteFunc(c.caches.ClonesOf(source.Namespace, source.Name), func(clone *v1.PersistentVolumeClaim) bool {
+		return !c.granted(clone)
+	})
 }
 
 // ours: the source's volume is of our driver. When the PV is not known, the
@@ -237,13 +249,17 @@ func (c *Controller) ours(source *v1.PersistentVolumeClaim) bool {
 
 // tell says on the source, once, why it does not go yet.
 func (c *Controller) tell(source *v1.PersistentVolumeClaim) {
-	clones := c.caches.ClonesOf(source.Namespace, source.Name)
+	clones := c.clonesOf(source)
 	if len(clones) == 0 || c.recorder.Last(source.UID) == verdict.SourceHeld {
 		return
 	}
 	names := make([]string, 0, len(clones))
 	for _, clone := range clones {
-		names = append(names, clone.Name)
+		name := clone.Name
+		if clone.Namespace != source.Namespace {
+			name = clone.Namespace + "/" + name
+		}
+		names = append(names, name)
 	}
 	c.recorder.Say(source, verdict.Waiting(verdict.SourceHeld,
 		"deletion of source PVC %q waits for clones being made of it (first: %q); nothing to do", source.Name, slices.Min(names)))

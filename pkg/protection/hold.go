@@ -6,7 +6,6 @@ import (
 
 	v1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/resourceversion"
 	"k8s.io/klog/v2"
@@ -94,8 +93,7 @@ func (c *Controller) write(ctx context.Context, source *v1.PersistentVolumeClaim
 	if err != nil {
 		return err
 	}
-	live, err := c.client.CoreV1().PersistentVolumeClaims(source.Namespace).
-		Patch(ctx, source.Name, types.StrategicMergePatchType, patch, metav1.PatchOptions{})
+	live, err := c.writer.Patch(ctx, source, patch)
 	if err != nil {
 		if !refused(err) {
 			c.lost(source)

@@ -14,6 +14,7 @@ import (
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/utils/clock"
 
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/claimwriter"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/informers"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/wellknown"
 )
@@ -31,7 +32,7 @@ func controller(t *testing.T, objects ...metav1.Object) *Controller {
 	caches, err := informers.New(client, driver, informers.Keys{
 		CloneSource: func(c *v1.PersistentVolumeClaim) string { return c.Labels["source"] },
 		VolumeName:  func(*v1.PersistentVolumeClaim) string { return "" },
-	}, false)
+	}, informers.Wanted{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -47,7 +48,8 @@ func controller(t *testing.T, objects ...metav1.Object) *Controller {
 	sourceOf := func(c *v1.PersistentVolumeClaim) (string, string, bool) {
 		return c.Namespace, "db", c.Labels["source"] != ""
 	}
-	return New(client, caches, driver, sourceOf, nil, clock.RealClock{})
+	granted := func(*v1.PersistentVolumeClaim) bool { return true }
+	return New(claimwriter.New(client, false), caches, driver, sourceOf, granted, nil, clock.RealClock{})
 }
 
 func claim(name, version string, finalizers ...string) *v1.PersistentVolumeClaim {

@@ -57,8 +57,8 @@ func (p *Provisioner) Plan(claim *v1.PersistentVolumeClaim, recorded bool, befor
 
 // classOf finds the claim's class and checks that it is, still, of our driver.
 func (p *Provisioner) classOf(claim *v1.PersistentVolumeClaim, before func(waitlist.Object)) (*storagev1.StorageClass, verdict.Verdict) {
-	name := ClassName(claim)
-	before(waitlist.Object{Kind: "StorageClass", Name: name})
+	name := source.ClassName(claim)
+	before(waitlist.Class(name))
 	class := p.Caches.Class(name)
 	switch {
 	case class == nil:
@@ -77,33 +77,61 @@ func (p *Provisioner) classOf(claim *v1.PersistentVolumeClaim, before func(waitl
 
 // facts gathers what the rules of package source ask for.
 func (p *Provisioner) facts(claim *v1.PersistentVolumeClaim, recorded bool, before func(waitlist.Object)) source.Facts {
-	facts := source.Facts{Claim: claim, Driver: p.Driver.Name, CanClone: p.Driver.CanClone(), Recorded: recorded}
+	facts := source.Facts{
+		Claim: claim, Driver: p.Driver.Name, CanClone: p.Driver.CanClone(), Recorded: recorded,
+		Strict: p.Strict(), OtherNamespaces: p.OtherNamespaces,
+	}
 	ref := source.Of(claim)
-	if ref.Kind != source.Claim || ref.Namespace != claim.Namespace {
+	if ref.Kind != source.Claim {
 		return facts
 	}
-	before(waitlist.Object{Kind: "PersistentVolumeClaim", Namespace: ref.Namespace, Name: ref.Name})
+	if ref.Namespace != claim.Namespace {
+		before(waitlist.GrantsIn(ref.Namespace))
+		facts.Grants = p.grantsIn(ref.Namespace)
+		facts.Granted = recorded && p.Ledger.Own(claim.UID)
+	}
+	before(waitlist.Claim(ref.Namespace, ref.Name))
 	facts.Source = p.Caches.Claim(ref.Namespace, ref.Name)
 	if facts.Source == nil || facts.Source.Spec.VolumeName == "" {
 		return facts
 	}
-	before(waitlist.Object{Kind: "PersistentVolume", Name: facts.Source.Spec.VolumeName})
+	before(waitlist.PV(facts.Source.Spec.VolumeName))
 	facts.SourcePV = p.Caches.PV(facts.Source.Spec.VolumeName)
 	return facts
 }
 
-// nameFree: no PV of another claim has the name that this claim's PV will get.
+func (p *Provisioner) grantsIn(namespace string) []source.Grant {
+	var grants []source.Grant
+	for _, object := range p.Caches.GrantsIn(namespace) {
+		grants = append(grants, source.GrantOf(object))
+	}
+	return grants
+}
+
+// nameFree: no PV of another claim has the name that this claim's PV will get, and
+// no other claim on record is being given a volume of that name.
 func (p *Provisioner) nameFree(claim *v1.PersistentVolumeClaim, name string, before func(waitlist.Object)) verdict.Verdict {
-	before(waitlist.Object{Kind: "PersistentVolume", Name: name})
+	before(waitlist.PV(name))
+	before(waitlist.VolumeName(name))
 	pv := p.Caches.PV(name)
 	switch {
 	case pv == nil:
-		return verdict.Verdict{}
 	case volume.SavedFor(pv, claim, p.Driver.Name):
 		return verdict.Ignored("", "its PV exists")
+	default:
+		return verdict.Refused(verdict.VolumeNameTaken,
+			"PV %q has the name of this claim's volume but is not its PV; remove that PV, or use a longer --volume-name-uuid-length", name)
 	}
-	return verdict.Refused(verdict.VolumeNameTaken,
-		"PV %q has the name of this claim's volume but is not its PV; remove that PV, or use a longer --volume-name-uuid-length", name)
+	if record.On(p.Keys, claim) {
+		return verdict.Verdict{}
+	}
+	for _, other := range p.Caches.ClaimsOfVolumeName(name) {
+		if other.UID != claim.UID {
+			return verdict.Waiting(verdict.VolumeNameInUse,
+				"the claim waits until volume %q of claim %s/%s is made, whose name it would share; use a longer --volume-name-uuid-length", name, other.Namespace, other.Name)
+		}
+	}
+	return verdict.Verdict{}
 }
 
 func (p *Provisioner) build(claim *v1.PersistentVolumeClaim, class *storagev1.StorageClass, src *source.Volume, name string) (*csi.CreateVolumeRequest, verdict.Verdict) {
@@ -116,18 +144,6 @@ func (p *Provisioner) build(claim *v1.PersistentVolumeClaim, class *storagev1.St
 		in.PinnedBytes = record.Pinned(p.Keys, p.Naming, claim).RequiredBytes
 	}
 	return request.Build(in)
-}
-
-// ClassName returns the name of the claim's class; the annotation of old beats
-// the field (Kubernetes, "volume.beta.kubernetes.io/storage-class").
-func ClassName(claim *v1.PersistentVolumeClaim) string {
-	if name, found := claim.Annotations[wellknown.BetaStorageClass]; found {
-		return name
-	}
-	if claim.Spec.StorageClassName != nil {
-		return *claim.Spec.StorageClassName
-	}
-	return ""
 }
 
 func delayed(class *storagev1.StorageClass) bool {

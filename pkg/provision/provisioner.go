@@ -12,6 +12,7 @@ import (
 
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/csidriver"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/informers"
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/inuse"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/ledger"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/record"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/wellknown"
@@ -36,6 +37,14 @@ type Config struct {
 	ExtraMetadata bool
 	// PublishReadOnly: --controller-publish-readonly.
 	PublishReadOnly bool
+	// Pods looks who uses a source (--clone-policy=strict); nil drops rules 5 and 6
+	// (--clone-policy=compatible).
+	Pods *inuse.Pods
+	// AttachmentsTell: whoever uses a volume of this driver attaches it, and the
+	// attachments are in the caches.
+	AttachmentsTell bool
+	// OtherNamespaces: the feature gate CrossNamespaceVolumeDataSource.
+	OtherNamespaces bool
 	// Finished is called after each turn that the engine took, for the claim
 	// with that name and uid: what is known of it may have changed.
 	Finished func(namespace, name string, uid types.UID)
@@ -60,6 +69,9 @@ var (
 func New(c Config) *Provisioner {
 	return &Provisioner{Config: c, deleted: deletions{done: map[types.UID]bool{}, uids: map[string]types.UID{}}}
 }
+
+// Strict says whether rules 5 and 6 hold.
+func (p *Provisioner) Strict() bool { return p.Pods != nil }
 
 // saveTimeout bounds the saving of a PV that goes on when the process is asked
 // to stop: the volume exists, and saying so takes one request.

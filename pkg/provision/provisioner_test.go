@@ -20,6 +20,7 @@ import (
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/ledger"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/provision"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/record"
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/source"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/verdict"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/waitlist"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/wellknown"
@@ -96,7 +97,7 @@ func (w *world) provisioner(t *testing.T) *provision.Provisioner {
 		t.Fatal(err)
 	}
 	none := func(*v1.PersistentVolumeClaim) string { return "" }
-	caches, err := informers.New(client, driver, informers.Keys{CloneSource: none, VolumeName: none}, false)
+	caches, err := informers.New(client, driver, informers.Keys{CloneSource: none, VolumeName: none}, informers.Wanted{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -169,7 +170,7 @@ func TestClassName(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			claim := &v1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Annotations: c.annotations}}
 			claim.Spec.StorageClassName = c.field
-			if got := provision.ClassName(claim); got != c.want {
+			if got := source.ClassName(claim); got != c.want {
 				t.Errorf("got %q, want %q", got, c.want)
 			}
 		})
@@ -205,20 +206,18 @@ func TestPlanOfABlankClaim(t *testing.T) {
 // A claim waits for what was read: each object is announced, those that are
 // missing too.
 func TestPlanAnnouncesWhatItReads(t *testing.T) {
-	class := waitlist.Object{Kind: "StorageClass", Name: "fast"}
-	source := waitlist.Object{Kind: "PersistentVolumeClaim", Namespace: "shop", Name: "db"}
-	sourcePV := waitlist.Object{Kind: "PersistentVolume", Name: "pv-db"}
-	own := waitlist.Object{Kind: "PersistentVolume", Name: "pvc-" + uid}
+	class, source, sourcePV := waitlist.Class("fast"), waitlist.Claim("shop", "db"), waitlist.PV("pv-db")
+	own, name := waitlist.PV("pvc-"+uid), waitlist.VolumeName("pvc-"+uid)
 	for _, c := range []struct {
 		name   string
 		change func(*world)
 		want   []waitlist.Object
 	}{
-		{"all of them", func(*world) {}, []waitlist.Object{class, source, sourcePV, own}},
+		{"all of them", func(*world) {}, []waitlist.Object{class, source, sourcePV, own, name}},
 		{"a missing class", func(w *world) { w.class = nil }, []waitlist.Object{class}},
 		{"a missing source", func(w *world) { w.source = nil }, []waitlist.Object{class, source}},
 		{"a missing PV", func(w *world) { w.pvs = nil }, []waitlist.Object{class, source, sourcePV}},
-		{"no source", func(w *world) { w.claim.Spec.DataSource = nil }, []waitlist.Object{class, own}},
+		{"no source", func(w *world) { w.claim.Spec.DataSource = nil }, []waitlist.Object{class, own, name}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			w := fit()

@@ -13,26 +13,6 @@ import (
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/wellknown"
 )
 
-// merge applies a merge patch (RFC 7396) as the API server does.
-func merge(target, patch any) any {
-	p, ok := patch.(map[string]any)
-	if !ok {
-		return patch
-	}
-	object, ok := target.(map[string]any)
-	if !ok {
-		object = map[string]any{}
-	}
-	for key, value := range p {
-		if value == nil {
-			delete(object, key)
-		} else {
-			object[key] = merge(object[key], value)
-		}
-	}
-	return object
-}
-
 func decode(t *testing.T, data []byte) any {
 	t.Helper()
 	var v any
@@ -42,26 +22,8 @@ func decode(t *testing.T, data []byte) any {
 	return v
 }
 
-// apply returns the claim after the patch.
+// apply returns the claim after the strategic merge patch.
 func apply(t *testing.T, c *v1.PersistentVolumeClaim, patch []byte) *v1.PersistentVolumeClaim {
-	t.Helper()
-	before, err := json.Marshal(c)
-	if err != nil {
-		t.Fatal(err)
-	}
-	after, err := json.Marshal(merge(decode(t, before), decode(t, patch)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	patched := &v1.PersistentVolumeClaim{}
-	if err := json.Unmarshal(after, patched); err != nil {
-		t.Fatal(err)
-	}
-	return patched
-}
-
-// applyStrategic does the same for a strategic merge patch.
-func applyStrategic(t *testing.T, c *v1.PersistentVolumeClaim, patch []byte) *v1.PersistentVolumeClaim {
 	t.Helper()
 	before, err := json.Marshal(c)
 	if err != nil {
@@ -109,7 +71,7 @@ func TestWrite(t *testing.T) {
 		{
 			"what others wrote stays, in its order",
 			[]string{protection, "example.org/hold"}, map[string]string{wellknown.SelectedNode: "node-1"},
-			[]string{protection, "example.org/hold", keys().Finalizer},
+			[]string{keys().Finalizer, protection, "example.org/hold"},
 			with(ours, wellknown.SelectedNode, "node-1"),
 		},
 		{
@@ -190,7 +152,7 @@ func TestErase(t *testing.T) {
 				t.Fatal(err)
 			}
 			guarded(t, patch, nil)
-			after := applyStrategic(t, pvc, patch)
+			after := apply(t, pvc, patch)
 			sameMarks(t, after, c.wantFinalizers, c.wantAnnotations)
 			if record.On(keys(), after) {
 				t.Error("the claim is still on record")
@@ -215,7 +177,7 @@ func TestEraseUndoesWrite(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if after := applyStrategic(t, written, erase); !reflect.DeepEqual(after, pvc) {
+	if after := apply(t, written, erase); !reflect.DeepEqual(after, pvc) {
 		t.Errorf("got %+v, want %+v", after, pvc)
 	}
 }
@@ -234,7 +196,7 @@ func TestEraseOfALaterVersion(t *testing.T) {
 	live.Finalizers = []string{"example.org/hold", keys().Finalizer}
 	live.Annotations["a"] = "b"
 	live.Spec.VolumeName = "pvc-" + uid
-	after := applyStrategic(t, live, patch)
+	after := apply(t, live, patch)
 	sameMarks(t, after, []string{"example.org/hold"}, map[string]string{"a": "b"})
 	if after.ResourceVersion != "43" || !reflect.DeepEqual(after.Spec, live.Spec) {
 		t.Errorf("more than the record was changed: %+v", after)
@@ -248,7 +210,7 @@ func TestEraseOfABareClaim(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	sameMarks(t, applyStrategic(t, bare, patch), nil, nil)
+	sameMarks(t, apply(t, bare, patch), nil, nil)
 }
 
 func TestProtect(t *testing.T) {
@@ -273,7 +235,7 @@ func TestProtect(t *testing.T) {
 				t.Fatal(err)
 			}
 			guarded(t, patch, nil)
-			after := applyStrategic(t, pvc, patch)
+			after := apply(t, pvc, patch)
 			slices.Sort(after.Finalizers) // new ones may come first or last
 			want := slices.Sorted(slices.Values(c.want))
 			sameMarks(t, after, want, pvc.Annotations)

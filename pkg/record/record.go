@@ -78,18 +78,14 @@ func nameCouldBeOurs(name, ourPrefix string, claim types.UID) bool {
 	return ok && start != "" && strings.HasPrefix(strings.ReplaceAll(string(claim), "-", ""), start)
 }
 
-// Write returns the merge patch that puts the record on the claim. It carries
-// uid and resourceVersion, so that it lands on the very version that was judged
-// or not at all (the API server answers Conflict).
+// Write returns the strategic merge patch that puts the record on the claim. It
+// carries uid and resourceVersion, so that it lands on the very version that was
+// judged or not at all (the API server answers Conflict).
 func Write(keys wellknown.Record, claim *v1.PersistentVolumeClaim, pins Pins) ([]byte, error) {
-	finalizers := slices.Clone(claim.Finalizers)
-	if !slices.Contains(finalizers, keys.Finalizer) {
-		finalizers = append(finalizers, keys.Finalizer)
-	}
 	return encode(claim, map[string]any{
 		"uid":             claim.UID,
 		"resourceVersion": claim.ResourceVersion,
-		"finalizers":      finalizers,
+		"finalizers":      []string{keys.Finalizer},
 		"annotations": map[string]any{
 			keys.VolumeName:    pins.VolumeName,
 			keys.RequiredBytes: strconv.FormatInt(pins.RequiredBytes, 10),

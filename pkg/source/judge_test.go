@@ -139,13 +139,13 @@ func TestRules1And2(t *testing.T) {
 		{"rule 1 is judged before the source is looked at", func(f *source.Facts) { f.CanClone, f.Source, f.SourcePV = false, nil, nil }, nil, unable},
 		{"rule 2: a missing source is waited for", func(f *source.Facts) { f.Source, f.SourcePV = nil, nil }, nil, missing},
 		{
-			"rule 2: a source in another namespace is refused",
+			"rule 2: a source in another namespace is refused without the feature gate",
 			func(f *source.Facts) {
 				f.Claim.Spec.DataSource, f.Claim.Spec.DataSourceRef = nil, &v1.TypedObjectReference{Kind: "PersistentVolumeClaim", Name: "db", Namespace: new("vault")}
 			},
 			nil, verdict.Verdict{
-				Kind: verdict.Refuse, Reason: verdict.NotSupportedYet,
-				Message: `cloning PVC "db" of namespace "vault" is not supported by this version of the provisioner; name a source in the claim's own namespace`,
+				Kind: verdict.Refuse, Reason: verdict.CloneNamespace,
+				Message: `source PVC "vault/db" is in another namespace, and this provisioner runs without --feature-gates=CrossNamespaceVolumeDataSource=true; create the claim again with a source in its own namespace`,
 			},
 		},
 		{
@@ -160,6 +160,115 @@ func TestRules1And2(t *testing.T) {
 			func(f *source.Facts) { f.Claim.Spec.DataSource.Name = "copy"; f.Source = f.Claim; f.SourcePV = nil },
 			nil, itself,
 		},
+	})
+}
+
+// across makes the source one of namespace "vault", which grants what is said.
+func across(grants ...source.Grant) func(*source.Facts) {
+	return func(f *source.Facts) {
+		f.Claim.Spec.DataSource, f.Claim.Spec.DataSourceRef = nil, &v1.TypedObjectReference{Kind: "PersistentVolumeClaim", Name: "db", Namespace: new("vault")}
+		f.Source.Namespace, f.SourcePV.Spec.ClaimRef.Namespace = "vault", "vault"
+		f.OtherNamespaces, f.Grants = true, grants
+	}
+}
+
+// Rule 2 across namespaces: nothing without the gate, nothing without a grant.
+func TestRule2AcrossNamespaces(t *testing.T) {
+	from, to := source.GrantFrom{Kind: "PersistentVolumeClaim", Namespace: "shop"}, source.GrantTo{Kind: "PersistentVolumeClaim"}
+	grant := func(from source.GrantFrom, to source.GrantTo) source.Grant {
+		return source.Grant{From: []source.GrantFrom{from}, To: []source.GrantTo{to}}
+	}
+	with := func(change func(*source.GrantFrom, *source.GrantTo)) source.Grant {
+		f, t := from, to
+		change(&f, &t)
+		return grant(f, t)
+	}
+	waits := verdict.Verdict{
+		Kind: verdict.Wait, Reason: verdict.CloneNotGranted,
+		Message: `clone waits for permission: no ReferenceGrant in namespace "vault" lets PersistentVolumeClaims of namespace "shop" use PVC "db"; it starts by itself when one does`,
+	}
+	run(t, []judged{
+		{"a grant for all claims", across(grant(from, to)), ready(10 << 30), verdict.Verdict{}},
+		{"a grant for this claim", across(with(func(_ *source.GrantFrom, to *source.GrantTo) { to.Name = "db" })), ready(10 << 30), verdict.Verdict{}},
+		{"one of several grants", across(source.Grant{}, grant(from, to)), ready(10 << 30), verdict.Verdict{}},
+		{
+			"one of several entries", across(source.Grant{
+				From: []source.GrantFrom{{Kind: "PersistentVolumeClaim", Namespace: "zoo"}, from},
+				To:   []source.GrantTo{{Kind: "Secret"}, to},
+			}), ready(10 << 30), verdict.Verdict{},
+		},
+		{"no grant", across(), nil, waits},
+		{"an empty grant", across(source.Grant{}), nil, waits},
+		{"a grant for another claim", across(with(func(_ *source.GrantFrom, to *source.GrantTo) { to.Name = "web" })), nil, waits},
+		{"a grant for another namespace", across(with(func(from *source.GrantFrom, _ *source.GrantTo) { from.Namespace = "zoo" })), nil, waits},
+		{"a grant from another kind", across(with(func(from *source.GrantFrom, _ *source.GrantTo) { from.Kind = "Pod" })), nil, waits},
+		{"a grant from another group", across(with(func(from *source.GrantFrom, _ *source.GrantTo) { from.Group = "example.org" })), nil, waits},
+		{"a grant to another kind", across(with(func(_ *source.GrantFrom, to *source.GrantTo) { to.Kind = "Secret" })), nil, waits},
+		{"a grant to another group", across(with(func(_ *source.GrantFrom, to *source.GrantTo) { to.Group = "example.org" })), nil, waits},
+		{
+			"two grants of which each has one half", across(
+				with(func(_ *source.GrantFrom, to *source.GrantTo) { to.Kind = "Secret" }),
+				with(func(from *source.GrantFrom, _ *source.GrantTo) { from.Namespace = "zoo" })), nil, waits,
+		},
+		{"who may not clone it does not learn that it does not exist", func(f *source.Facts) { across()(f); f.Source, f.SourcePV = nil, nil }, nil, waits},
+		{"a record of somebody else is no grant", func(f *source.Facts) { across()(f); f.Recorded = true }, nil, waits},
+		{"a grant that goes does not stop what this process has begun", func(f *source.Facts) { across()(f); f.Recorded, f.Granted = true, true }, ready(10 << 30), verdict.Verdict{}},
+		{
+			"a claim of the same name in another namespace is not the claim itself",
+			func(f *source.Facts) { across(grant(from, to))(f); f.Claim.Name = "db" }, ready(10 << 30), verdict.Verdict{},
+		},
+		{
+			"a missing source is named with its namespace", func(f *source.Facts) { across(grant(from, to))(f); f.Source, f.SourcePV = nil, nil },
+			nil, verdict.Verdict{
+				Kind: verdict.Wait, Reason: verdict.CloneSourceNotFound,
+				Message: `clone waits for source PVC "vault/db", which does not exist; it starts by itself when that PVC is there and bound`,
+			},
+		},
+	})
+}
+
+// Rule 5 compares the names of the classes, wherever they are written.
+func TestRule5(t *testing.T) {
+	class := func(claim *v1.PersistentVolumeClaim, field, annotation *string) {
+		claim.Spec.StorageClassName = field
+		if annotation != nil {
+			claim.Annotations = map[string]string{"volume.beta.kubernetes.io/storage-class": *annotation}
+		}
+	}
+	fields := func(of, wanted *string) func(*source.Facts) {
+		return func(f *source.Facts) { f.Strict = true; class(f.Source, of, nil); class(f.Claim, wanted, nil) }
+	}
+	differs := verdict.Verdict{
+		Kind: verdict.Refuse, Reason: verdict.CloneClassMismatch,
+		Message: `clone needs StorageClass "gold": source PVC "db" has it, this claim asks for "silver"; create the claim again with spec.storageClassName: gold (--clone-policy=compatible lifts this rule)`,
+	}
+	none := verdict.Verdict{
+		Kind: verdict.Refuse, Reason: verdict.CloneClassMismatch,
+		Message: `clone needs the StorageClass of its source: source PVC "db" has none, this claim asks for "silver"; name another source, or start the provisioner with --clone-policy=compatible, which lifts this rule`,
+	}
+	run(t, []judged{
+		{"the same class", fields(new("gold"), new("gold")), ready(10 << 30), verdict.Verdict{}},
+		{"another class", fields(new("gold"), new("silver")), nil, differs},
+		{"another class under the compatible policy", func(f *source.Facts) { fields(new("gold"), new("silver"))(f); f.Strict = false }, ready(10 << 30), verdict.Verdict{}},
+		{"another class on record", func(f *source.Facts) { fields(new("gold"), new("silver"))(f); f.Recorded = true }, ready(10 << 30), verdict.Verdict{}},
+		{"a source without a class", fields(new(""), new("silver")), nil, none},
+		{"a source that never had one", fields(nil, new("silver")), nil, none},
+		{"neither has a class", fields(nil, new("")), ready(10 << 30), verdict.Verdict{}},
+		{"both in the annotation of old", func(f *source.Facts) {
+			f.Strict = true
+			class(f.Source, nil, new("gold"))
+			class(f.Claim, nil, new("gold"))
+		}, ready(10 << 30), verdict.Verdict{}},
+		{"one in the annotation, one in the field", func(f *source.Facts) {
+			f.Strict = true
+			class(f.Source, nil, new("gold"))
+			class(f.Claim, new("gold"), nil)
+		}, ready(10 << 30), verdict.Verdict{}},
+		{"the annotation beats the field", func(f *source.Facts) {
+			f.Strict = true
+			class(f.Source, new("gold"), nil)
+			class(f.Claim, new("gold"), new("silver"))
+		}, nil, differs},
 	})
 }
 
@@ -287,11 +396,11 @@ func TestRule7(t *testing.T) {
 	block, file := v1.PersistentVolumeBlock, v1.PersistentVolumeFilesystem
 	needsBlock := verdict.Verdict{
 		Kind: verdict.Refuse, Reason: verdict.CloneModeMismatch,
-		Message: `clone needs volumeMode Block: source PVC "db" is Block, this claim asks for Filesystem; set spec.volumeMode: Block`,
+		Message: `clone needs volumeMode Block: source PVC "db" is Block, this claim asks for Filesystem; create the claim again with spec.volumeMode: Block`,
 	}
 	needsFile := verdict.Verdict{
 		Kind: verdict.Refuse, Reason: verdict.CloneModeMismatch,
-		Message: `clone needs volumeMode Filesystem: source PVC "db" is Filesystem, this claim asks for Block; set spec.volumeMode: Filesystem`,
+		Message: `clone needs volumeMode Filesystem: source PVC "db" is Filesystem, this claim asks for Block; create the claim again with spec.volumeMode: Filesystem`,
 	}
 	set := func(of, wanted *v1.PersistentVolumeMode) func(*source.Facts) {
 		return func(f *source.Facts) { f.Source.Spec.VolumeMode, f.Claim.Spec.VolumeMode = of, wanted }
@@ -313,7 +422,7 @@ func TestRule8(t *testing.T) {
 	small := func(needed, asked string) verdict.Verdict {
 		return verdict.Verdict{
 			Kind: verdict.Refuse, Reason: verdict.CloneTooSmall,
-			Message: "clone needs at least " + needed + `: source PVC "db" has ` + needed + ", this claim asks for " + asked + "; raise spec.resources.requests.storage",
+			Message: "clone needs at least " + needed + `: source PVC "db" has ` + needed + ", this claim asks for " + asked + "; create the claim again with spec.resources.requests.storage: " + needed,
 		}
 	}
 	capacity := func(pv, status string) func(*source.Facts) {

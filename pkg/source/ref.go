@@ -18,7 +18,10 @@ const (
 	Populator
 )
 
-const snapshotGroup = "snapshot.storage.k8s.io"
+const (
+	snapshotGroup = "snapshot.storage.k8s.io"
+	claimKind     = "PersistentVolumeClaim"
+)
 
 // Ref names a data source.
 type Ref struct {
@@ -27,6 +30,8 @@ type Ref struct {
 	Name      string
 	// GroupKind is "kind" or "kind.group" as the user wrote it, for messages.
 	GroupKind string
+	// Shown is the name for messages: with the namespace if that is not the claim's.
+	Shown string
 }
 
 // Of returns the data source that the claim names: spec.dataSource, else
@@ -45,10 +50,14 @@ func Of(claim *v1.PersistentVolumeClaim) Ref {
 	default:
 		return Ref{}
 	}
+	ref.Shown = ref.Name
+	if ref.Namespace != claim.Namespace {
+		ref.Shown = ref.Namespace + "/" + ref.Name
+	}
 	switch {
 	case group == nil || *group == "":
 		ref.Kind = Populator
-		if ref.GroupKind == "PersistentVolumeClaim" {
+		if ref.GroupKind == claimKind {
 			ref.Kind = Claim
 		}
 	case *group == snapshotGroup && ref.GroupKind == "VolumeSnapshot":

@@ -96,6 +96,10 @@ func TestOf(t *testing.T) {
 				ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "copy"},
 				Spec:       v1.PersistentVolumeClaimSpec{DataSource: c.ds, DataSourceRef: c.dsr},
 			}
+			c.want.Shown = c.want.Name
+			if c.want.Namespace == "vault" {
+				c.want.Shown = "vault/" + c.want.Name
+			}
 			if got := source.Of(claim); got != c.want {
 				t.Errorf("got %+v, want %+v", got, c.want)
 			}

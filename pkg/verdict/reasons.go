@@ -6,33 +6,39 @@ type Reason string
 // Reasons of a claim that waits, is refused, or is told how things go. What
 // each means and what to do about it stands in Catalogue.
 const (
-	CloneSourceNotFound  Reason = "CloneSourceNotFound"
-	CloneSourceNotBound  Reason = "CloneSourceNotBound"
-	ClassNotFound        Reason = "StorageClassNotFound"
-	CloneNotSupported    Reason = "CloneNotSupported"
-	CloneSourceUnusable  Reason = "CloneSourceUnusable"
-	CloneSourceDeleting  Reason = "CloneSourceDeleting"
-	CloneModeMismatch    Reason = "CloneVolumeModeMismatch"
-	CloneTooSmall        Reason = "CloneTooSmall"
-	CloneOfItself        Reason = "CloneOfItself"
-	SelectorNotSupported Reason = "SelectorNotSupported"
-	InvalidSize          Reason = "InvalidSize"
-	InvalidAccessMode    Reason = "InvalidAccessMode"
-	InvalidClass         Reason = "InvalidStorageClass"
-	ClassOfAnotherDriver Reason = "StorageClassOfAnotherDriver"
-	NotSupportedYet      Reason = "NotSupportedYet"
-	DriverLacks          Reason = "DriverCapabilityMissing"
-	VolumeNameTaken      Reason = "VolumeNameTaken"
-	RecordNotWritten     Reason = "RecordNotWritten"
-	SourceNotProtected   Reason = "CloneSourceNotProtected"
-	SourceHeld           Reason = "CloneSourceHeld"
-	CleaningUp           Reason = "CleaningUp"
-	CleanUpBlocked       Reason = "CleanUpBlocked"
-	VolumeKept           Reason = "VolumeKept"
-	Provisioning         Reason = "Provisioning"
-	ProvisioningFailed   Reason = "ProvisioningFailed"
-	ProvisioningDone     Reason = "ProvisioningSucceeded"
-	VolumeFailedDelete   Reason = "VolumeFailedDelete"
+	CloneSourceNotFound   Reason = "CloneSourceNotFound"
+	CloneSourceNotBound   Reason = "CloneSourceNotBound"
+	ClassNotFound         Reason = "StorageClassNotFound"
+	CloneNotGranted       Reason = "CloneNotGranted"
+	CloneSourceInUse      Reason = "CloneSourceInUse"
+	CloneSourceUseUnknown Reason = "CloneSourceUseUnknown"
+	VolumeNameInUse       Reason = "VolumeNameInUse"
+	CloneNamespace        Reason = "CloneAcrossNamespacesDisabled"
+	CloneClassMismatch    Reason = "CloneStorageClassMismatch"
+	CloneNotSupported     Reason = "CloneNotSupported"
+	CloneSourceUnusable   Reason = "CloneSourceUnusable"
+	CloneSourceDeleting   Reason = "CloneSourceDeleting"
+	CloneModeMismatch     Reason = "CloneVolumeModeMismatch"
+	CloneTooSmall         Reason = "CloneTooSmall"
+	CloneOfItself         Reason = "CloneOfItself"
+	SelectorNotSupported  Reason = "SelectorNotSupported"
+	InvalidSize           Reason = "InvalidSize"
+	InvalidAccessMode     Reason = "InvalidAccessMode"
+	InvalidClass          Reason = "InvalidStorageClass"
+	ClassOfAnotherDriver  Reason = "StorageClassOfAnotherDriver"
+	NotSupportedYet       Reason = "NotSupportedYet"
+	DriverLacks           Reason = "DriverCapabilityMissing"
+	VolumeNameTaken       Reason = "VolumeNameTaken"
+	RecordNotWritten      Reason = "RecordNotWritten"
+	SourceNotProtected    Reason = "CloneSourceNotProtected"
+	SourceHeld            Reason = "CloneSourceHeld"
+	CleaningUp            Reason = "CleaningUp"
+	CleanUpBlocked        Reason = "CleanUpBlocked"
+	VolumeKept            Reason = "VolumeKept"
+	Provisioning          Reason = "Provisioning"
+	ProvisioningFailed    Reason = "ProvisioningFailed"
+	ProvisioningDone      Reason = "ProvisioningSucceeded"
+	VolumeFailedDelete    Reason = "VolumeFailedDelete"
 )
 
 // Type is the type of a Kubernetes event.
@@ -76,7 +82,13 @@ func Catalogue() []Entry {
 	return []Entry{
 		{CloneSourceNotFound, Normal, claim, "The PVC that the claim names as its source does not exist.", "Create the source in the same namespace; the clone then starts by itself."},
 		{CloneSourceNotBound, Normal, claim, "The source exists but is not bound, or its PV does not point back at it yet.", "Nothing if the source is being provisioned; else find out why it is not bound. The clone starts by itself."},
+		{CloneNotGranted, Normal, claim, "The source is in another namespace, and no ReferenceGrant there allows the claim's namespace to use it.", "Have a ReferenceGrant created in the source's namespace; the clone then starts by itself."},
+		{CloneSourceInUse, Normal, claim, "A running pod mounts the source, or its PV is attached to a node (only with `--clone-policy=strict`).", "End the pod, or wait; the clone then starts by itself. To clone volumes in use, run the provisioner with `--clone-policy=compatible`."},
+		{CloneSourceUseUnknown, Normal, claim, "The clone was begun although nobody could look whether its source is in use: the provisioner may not list pods.", "Nothing if the source was not in use. To have clones wait, grant the provisioner list and watch on pods."},
 		{ClassNotFound, Normal, claim, "The StorageClass of the claim does not exist.", "Create the class; provisioning then starts by itself."},
+		{VolumeNameInUse, Normal, claim, "A volume of the same name is being made for another claim (short `--volume-name-uuid-length`).", "Wait; it is judged again when that claim is through. Use a longer `--volume-name-uuid-length`."},
+		{CloneNamespace, Warning, claim, "The source is in another namespace, and the provisioner runs without the feature gate CrossNamespaceVolumeDataSource.", "Name a source in the claim's namespace, or have the gate switched on."},
+		{CloneClassMismatch, Warning, claim, "Source and clone differ in StorageClass (only with `--clone-policy=strict`).", "Create the claim again with the class of the source. To clone across classes, run the provisioner with `--clone-policy=compatible`."},
 		{CloneNotSupported, Warning, claim, "The driver does not report the CLONE_VOLUME capability.", "Use a snapshot, or a StorageClass of a driver that clones."},
 		{CloneSourceUnusable, Warning, claim, "The source's volume is not a CSI volume of the driver that shall clone it, or PV and PVC do not belong together.", "Name a source that was provisioned by the same driver."},
 		{CloneSourceDeleting, Warning, claim, "The source is being deleted.", "Delete the claim and name another source."},

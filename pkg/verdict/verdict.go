@@ -32,6 +32,11 @@ type Verdict struct {
 // Ready says whether it may be done now.
 func (v Verdict) Ready() bool { return v.Kind == Ready }
 
+// Noted returns a Ready verdict with something to be told.
+func Noted(reason Reason, format string, args ...any) Verdict {
+	return Verdict{Ready, reason, fmt.Sprintf(format, args...)}
+}
+
 // Waiting returns a Wait verdict.
 func Waiting(reason Reason, format string, args ...any) Verdict {
 	return Verdict{Wait, reason, fmt.Sprintf(format, args...)}

@@ -12,6 +12,34 @@ type Object struct {
 	Name string
 }
 
+// Claim is the PersistentVolumeClaim of that name.
+func Claim(namespace, name string) Object {
+	return Object{Kind: "PersistentVolumeClaim", Namespace: namespace, Name: name}
+}
+
+// PV is the PersistentVolume of that name.
+func PV(name string) Object { return Object{Kind: "PersistentVolume", Name: name} }
+
+// Class is the StorageClass of that name.
+func Class(name string) Object { return Object{Kind: "StorageClass", Name: name} }
+
+// VolumeName stands for the claim that is being given a volume of that name.
+func VolumeName(name string) Object { return Object{Kind: "volume name", Name: name} }
+
+// AttachmentsOf stands for all VolumeAttachments of the PV of that name.
+func AttachmentsOf(pv string) Object { return Object{Kind: "VolumeAttachment", Name: pv} }
+
+// GrantsIn stands for all ReferenceGrants of the namespace.
+func GrantsIn(namespace string) Object { return Object{Kind: "ReferenceGrant", Namespace: namespace} }
+
+// PodsOf stands for all pods that mount the claim.
+func PodsOf(namespace, claim string) Object {
+	return Object{Kind: "Pod", Namespace: namespace, Name: claim}
+}
+
+// PodsIn stands for all pods of the namespace.
+func PodsIn(namespace string) Object { return Object{Kind: "Pod", Namespace: namespace} }
+
 // List maps objects to the claims that wait for them, and back. K identifies a
 // claim. The zero value is not usable; see New. All methods may be called from
 // several goroutines.
@@ -62,6 +90,13 @@ func (l *List[K]) WaitingFor(object Object) []K {
 		claims = append(claims, claim)
 	}
 	return claims
+}
+
+// Awaited says whether a claim waits for object.
+func (l *List[K]) Awaited(object Object) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.waiters[object]) > 0
 }
 
 // Len returns how many claims are on the list.

@@ -39,9 +39,11 @@ var layers = map[string]kind{
 	"secret":   rule,
 	"topology": rule,
 
-	"csidriver": edge,
-	"informers": edge,
-	"observe":   edge,
+	"claimwriter": edge,
+	"csidriver":   edge,
+	"inuse":       edge,
+	"informers":   edge,
+	"observe":     edge,
 
 	"verdict":   leaf,
 	"waitlist":  leaf,

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"reflect"
 	"regexp"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -443,18 +442,20 @@ func TestALoserOfAVolumeNameStartsWhenTheNameIsFree(t *testing.T) {
 	}
 }
 
-// makeTogether creates claims and returns their names when all are on record.
+// makeTogether creates claims that are on record from the beginning, as those of
+// another process are, and returns their names when all are given to the driver. This
+// provisioner would not put two claims of one name on record at once.
 func makeTogether(env *kit.Env, count int) []string {
 	var names []string
+	record := env.DriverName + "/provisioning"
 	for i := range count {
 		names = append(names, fmt.Sprintf("claim-%d", i))
-		env.Create(env.Claim(names[i]))
+		env.Create(env.Claim(names[i], kit.Finalizer(record)))
 	}
-	record := env.DriverName + "/provisioning"
 	for _, name := range names {
-		env.Eventually(fmt.Sprintf("claim %q is on record", name), func() error {
-			if finalizers := env.Get(name).Finalizers; !slices.Contains(finalizers, record) {
-				return fmt.Errorf("it has finalizers %v", finalizers)
+		env.Eventually(fmt.Sprintf("claim %q is given to the driver", name), func() error {
+			if driver := env.Get(name).Annotations["volume.kubernetes.io/storage-provisioner"]; driver != env.DriverName {
+				return fmt.Errorf("it is given to %q", driver)
 			}
 			return nil
 		})

@@ -379,9 +379,9 @@ func TestBadFlagsAreRefusedInOneLine(t *testing.T) {
 		{"one provisioner per node", "--node-deployment=true", "--node-deployment=true is not supported yet by this version (one provisioner per node); remove it"},
 		{"the old address of metrics", "--metrics-address=:8080", "--metrics-address=:8080 is not supported yet by this version (use --http-endpoint); remove it"},
 		{"a gate that nobody knows", "--feature-gates=Magic=true",
-			`--feature-gates: there is no gate "Magic"; known are Topology (true by default), CrossNamespaceVolumeDataSource (false by default, fixed), VolumeAttributesClass (true by default), ReleaseLeaderElectionOnExit (true by default, fixed)`},
+			`--feature-gates: there is no gate "Magic"; known are Topology (true by default), CrossNamespaceVolumeDataSource (false by default), VolumeAttributesClass (true by default), ReleaseLeaderElectionOnExit (true by default, fixed)`},
 		{"a gate without a value", "--feature-gates=Topology", `--feature-gates: "Topology" is not of the form Name=true or Name=false`},
-		{"a gate that is fixed", "--feature-gates=CrossNamespaceVolumeDataSource=true", "--feature-gates: CrossNamespaceVolumeDataSource=true is not supported yet by this version; remove it"},
+		{"a gate that is fixed", "--feature-gates=ReleaseLeaderElectionOnExit=false", "--feature-gates: ReleaseLeaderElectionOnExit=false is not supported yet by this version; remove it"},
 		{"a way of logging that nobody knows", "--logging-format=runes", `format: Invalid value: "runes": Unsupported log format`},
 	}
 	for _, c := range cases {

@@ -85,6 +85,8 @@ type brokenRule struct {
 	// prepare makes what the claim refers to; nil for a bound source "src". It
 	// may return what mends the rule.
 	prepare func(*testing.T, *kit.Env) (mend func())
+	// args of the provisioner, beside those that all have.
+	args []string
 	// claim returns the options of claim "copy"; nil for a clone of "src".
 	claim func(*kit.Env) []kit.ClaimOption
 	// event that is sent. {driver}, {class}, {namespace} and {pv} (of the source)
@@ -165,6 +167,9 @@ func staticSource(volume v1.PersistentVolumeSource) func(*testing.T, *kit.Env) f
 	}
 }
 
+// compatible makes the provisioner clone across classes.
+var compatible = []string{"--clone-policy=compatible"}
+
 // driverRules are those about the driver and the class.
 func driverRules() []brokenRule {
 	return []brokenRule{
@@ -194,6 +199,7 @@ func driverRules() []brokenRule {
 			name:    "the class has a parameter with a typing error",
 			prepare: oddClass(map[string]string{"csi.storage.k8s.io/fstyp": "ext4"}),
 			claim:   inClass("-odd"),
+			args:    compatible,
 			event: told{"Warning", "InvalidStorageClass",
 				`StorageClass "{class}-odd" has the unknown parameter "csi.storage.k8s.io/fstyp"; keys that begin with "csi.storage.k8s.io/" are reserved, correct or remove it`},
 		},
@@ -201,6 +207,7 @@ func driverRules() []brokenRule {
 			name:    "the class names two file systems",
 			prepare: oddClass(map[string]string{"csi.storage.k8s.io/fstype": "ext4", "FSType": "xfs"}),
 			claim:   inClass("-odd"),
+			args:    compatible,
 			event: told{"Warning", "InvalidStorageClass",
 				`StorageClass "{class}-odd" names the file system more than once (FSType, csi.storage.k8s.io/fstype); keep "csi.storage.k8s.io/fstype" only`},
 		},
@@ -210,6 +217,7 @@ func driverRules() []brokenRule {
 				"csi.storage.k8s.io/provisioner-secret-name": "s", "csi.storage.k8s.io/provisioner-secret-namespace": "n",
 			}),
 			claim: inClass("-odd"),
+			args:  compatible,
 			event: told{"Warning", "NotSupportedYet",
 				`parameter "csi.storage.k8s.io/provisioner-secret-name" of StorageClass "{class}-odd" is not supported: this version of the provisioner passes no secrets to drivers; use a class without it`},
 		},
@@ -220,6 +228,7 @@ func driverRules() []brokenRule {
 				return func() { env.CreateClass(env.Class + "-later") }
 			},
 			claim: func(env *kit.Env) []kit.ClaimOption { return append(inClass("-later")(env), given(env)) },
+			args:  compatible,
 			event: told{"Normal", "StorageClassNotFound",
 				`the claim waits for StorageClass "{class}-later", which does not exist; provisioning starts by itself when it is there`},
 		},
@@ -263,6 +272,7 @@ func sourceRules() []brokenRule {
 				env.Create(env.Claim("src", kit.Class(env.Class+"-later")))
 				return func() { env.CreateClass(env.Class + "-later") }
 			},
+			args: compatible,
 			event: told{"Normal", "CloneSourceNotBound", `clone waits until source PVC "src" is bound (it is Pending); it then starts by itself`},
 		},
 		{
@@ -313,27 +323,27 @@ func sourceRules() []brokenRule {
 			name:    "rule 7: a block volume for a file system",
 			prepare: mendedBy([]kit.ClaimOption{kit.Block()}, nil),
 			event: told{"Warning", "CloneVolumeModeMismatch",
-				`clone needs volumeMode Block: source PVC "src" is Block, this claim asks for Filesystem; set spec.volumeMode: Block`},
+				`clone needs volumeMode Block: source PVC "src" is Block, this claim asks for Filesystem; create the claim again with spec.volumeMode: Block`},
 		},
 		{
 			name:    "rule 7: a file system for a block volume",
 			prepare: mendedBy(nil, []kit.ClaimOption{kit.Block()}),
 			claim:   plus(kit.Block()),
 			event: told{"Warning", "CloneVolumeModeMismatch",
-				`clone needs volumeMode Filesystem: source PVC "src" is Filesystem, this claim asks for Block; set spec.volumeMode: Filesystem`},
+				`clone needs volumeMode Filesystem: source PVC "src" is Filesystem, this claim asks for Block; create the claim again with spec.volumeMode: Filesystem`},
 		},
 		{
 			name:    "rule 8: the claim is smaller than the source",
 			prepare: mendedBy([]kit.ClaimOption{kit.Size("10Gi")}, []kit.ClaimOption{kit.Size("5Gi")}),
 			claim:   plus(kit.Size("5Gi")),
 			event: told{"Warning", "CloneTooSmall",
-				`clone needs at least 10Gi: source PVC "src" has 10Gi, this claim asks for 5Gi; raise spec.resources.requests.storage`},
+				`clone needs at least 10Gi: source PVC "src" has 10Gi, this claim asks for 5Gi; create the claim again with spec.resources.requests.storage: 10Gi`},
 		},
 		{
 			name:  "rule 8: the claim is a byte smaller than the source",
 			claim: plus(kit.Size("1073741823")),
 			event: told{"Warning", "CloneTooSmall",
-				`clone needs at least 1Gi: source PVC "src" has 1Gi, this claim asks for 1073741823; raise spec.resources.requests.storage`},
+				`clone needs at least 1Gi: source PVC "src" has 1Gi, this claim asks for 1073741823; create the claim again with spec.resources.requests.storage: 1Gi`},
 		},
 	}
 }
@@ -431,7 +441,7 @@ func checkRule(t *testing.T, rule brokenRule) {
 		options = append(options, kit.DriverConfig(rule.config))
 	}
 	env := kit.New(t, options...)
-	p := env.StartProvisioner(noBackOff, noBackOffMax, "--timeout=2m")
+	p := env.StartProvisioner(append([]string{noBackOff, noBackOffMax, "--timeout=2m"}, rule.args...)...)
 	prepare, claim := rule.prepare, rule.claim
 	if prepare == nil {
 		prepare = bindSource()
@@ -548,7 +558,7 @@ func TestAClaimWithAPresetVolumeNameIsNotOurs(t *testing.T) {
 	})
 }
 
-func TestACloneFromAnotherNamespaceIsRefused(t *testing.T) {
+func TestACloneFromAnotherNamespaceIsRefusedWithoutTheGate(t *testing.T) {
 	t.Parallel()
 	// Without this gate the API server drops such a reference.
 	world := kit.StartCluster(t, cluster.Options{APIServerArgs: []string{"--feature-gates=CrossNamespaceVolumeDataSource=true"}})
@@ -560,8 +570,8 @@ func TestACloneFromAnotherNamespaceIsRefused(t *testing.T) {
 	env.Create(env.Claim("src", kit.InNamespace(other)))
 	env.WaitBound(other + "/src")
 	env.Create(env.Claim("copy", kit.CloneOfIn(other, "src")))
-	event := told{"Warning", "NotSupportedYet", fmt.Sprintf(
-		`cloning PVC "src" of namespace %q is not supported by this version of the provisioner; name a source in the claim's own namespace`, other)}
+	event := told{"Warning", "CloneAcrossNamespacesDisabled", fmt.Sprintf(
+		`source PVC "%s/src" is in another namespace, and this provisioner runs without --feature-gates=CrossNamespaceVolumeDataSource=true; create the claim again with a source in its own namespace`, other)}
 	env.Eventually("the rule is told", func() error { return heard(env, "copy", event) })
 	before := judgements(p, env, "copy")
 	touch(env, "copy")

@@ -74,7 +74,7 @@ func TestACloneStartsWhenItsSourceIsBound(t *testing.T) {
 	t.Parallel()
 	env := kit.New(t, kit.WaitForFirstConsumer())
 	env.CreateClass(env.Class + "-now")
-	env.StartProvisioner(noBackOff, noBackOffMax)
+	env.StartProvisioner(noBackOff, noBackOffMax, "--clone-policy=compatible")
 	env.Create(env.Claim("src"), env.Claim("copy", kit.Class(env.Class+"-now"), kit.CloneOf("src")))
 	env.Eventually("the clone waits", func() error {
 		return heard(env, "copy", told{"Normal", "CloneSourceNotBound",
@@ -90,7 +90,7 @@ func TestACloneStartsWhenItsSourceIsBound(t *testing.T) {
 func TestAClaimStartsWhenItsClassAppears(t *testing.T) {
 	t.Parallel()
 	env := kit.New(t)
-	env.StartProvisioner(noBackOff, noBackOffMax)
+	env.StartProvisioner(noBackOff, noBackOffMax, "--clone-policy=compatible")
 	env.Create(env.Claim("src"))
 	env.WaitBound("src")
 	// Given to the driver by hand: so it is when a class was deleted meanwhile.
@@ -175,6 +175,7 @@ func staticPV(env *kit.Env, claim string, volume v1.PersistentVolumeSource) *v1.
 		ObjectMeta: metav1.ObjectMeta{Name: env.Namespace + "-static"},
 		Spec: v1.PersistentVolumeSpec{
 			AccessModes:                   []v1.PersistentVolumeAccessMode{v1.ReadWriteOnce},
+			StorageClassName:              env.Class,
 			Capacity:                      v1.ResourceList{v1.ResourceStorage: resource.MustParse("1Gi")},
 			PersistentVolumeReclaimPolicy: v1.PersistentVolumeReclaimRetain,
 			PersistentVolumeSource:        volume,
@@ -196,7 +197,7 @@ func createPV(t *testing.T, env *kit.Env, pv *v1.PersistentVolume) {
 
 // staticClaim is a claim for the PV of staticPV.
 func staticClaim(env *kit.Env, name string) *v1.PersistentVolumeClaim {
-	return env.Claim(name, kit.Class(""), func(claim *v1.PersistentVolumeClaim) {
+	return env.Claim(name, func(claim *v1.PersistentVolumeClaim) {
 		claim.Spec.VolumeName = env.Namespace + "-static"
 	})
 }

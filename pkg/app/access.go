@@ -1,0 +1,100 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	authorizationv1 "k8s.io/api/authorization/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/klog/v2"
+
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/informers"
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/options"
+)
+
+// right is a rule of RBAC that the provisioner can do without, in some way.
+type right struct {
+	group, resource string
+	verbs           []string
+	// without says what it means when the rule is missing.
+	without string
+}
+
+func (r right) rule() string {
+	group := r.group
+	if group == "" {
+		group = `""`
+	}
+	return fmt.Sprintf("apiGroups: [%s], resources: [%s], verbs: [%s]", group, r.resource, strings.Join(r.verbs, ", "))
+}
+
+// access is what RBAC lets us do.
+type access struct {
+	// patchClaims: else claims are updated whole.
+	patchClaims bool
+	// attachments may be listed and watched.
+	attachments bool
+	// grantsServed: ReferenceGrants are there, and may be listed and watched.
+	grantsServed bool
+}
+
+// look finds out what RBAC lets us do, and tells which rules are missing.
+func look(ctx context.Context, client kubernetes.Interface, o *options.Options) access {
+	a := access{
+		patchClaims: may(ctx, client, right{"", "persistentvolumeclaims", []string{"patch"},
+			"claims are updated whole instead, which costs one request more for each write"}),
+		attachments: true,
+	}
+	if o.ClonePolicy == options.Strict {
+		may(ctx, client, right{"", "pods", []string{"list", "watch"},
+			"whether the source of a clone is in use is told by VolumeAttachments and by the condition Unused of the source alone; where neither tells, the clone is made all the same, and an event on it says so"})
+		a.attachments = may(ctx, client, right{"storage.k8s.io", "volumeattachments", []string{"list", "watch"},
+			"a clone does not wait until its source is detached"})
+	}
+	if o.CrossNamespace {
+		grants := informers.ReferenceGrants()
+		allowed := may(ctx, client, right{grants.Group, grants.Resource, []string{"list", "watch"},
+			"clones of sources in other namespaces wait for ever"})
+		a.grantsServed = allowed && served(ctx, client)
+	}
+	return a
+}
+
+// may says whether RBAC grants all verbs, in all namespaces, and tells what it means
+// if it does not. Where even that question is refused the answer is yes: the
+// requests themselves will tell.
+func may(ctx context.Context, client kubernetes.Interface, r right) bool {
+	logger := klog.FromContext(ctx)
+	for _, verb := range r.verbs {
+		review, err := client.AuthorizationV1().SelfSubjectAccessReviews().Create(ctx, &authorizationv1.SelfSubjectAccessReview{
+			Spec: authorizationv1.SelfSubjectAccessReviewSpec{ResourceAttributes: &authorizationv1.ResourceAttributes{
+				Group: r.group, Resource: r.resource, Verb: verb,
+			}},
+		}, metav1.CreateOptions{})
+		switch {
+		case err != nil:
+			if !errors.Is(err, context.Canceled) {
+				logger.Info("Could not find out what RBAC grants; going on as if it did", "rule", r.rule(), "err", err)
+			}
+			return true
+		case !review.Status.Allowed:
+			logger.Info("A rule of RBAC is missing", "rule", r.rule(), "missing", verb, "meaning", r.without)
+			return false
+		}
+	}
+	return true
+}
+
+// served says whether the API server serves ReferenceGrants, and tells if not.
+func served(ctx context.Context, client kubernetes.Interface) bool {
+	group := informers.ReferenceGrants().GroupVersion().String()
+	_, err := client.Discovery().ServerResourcesForGroupVersion(group)
+	if apierrors.IsNotFound(err) {
+		klog.FromContext(ctx).Info("The API server has no ReferenceGrants; clones of sources in other namespaces wait until it has", "apiVersion", group)
+	}
+	return err == nil
+}

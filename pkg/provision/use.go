@@ -1,0 +1,49 @@
+package provision
+
+import (
+	"context"
+	"errors"
+
+	v1 "k8s.io/api/core/v1"
+
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/inuse"
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/source"
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/verdict"
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/waitlist"
+)
+
+// JudgeUse asks rule 6 of a claim that all other rules let pass: is its source in
+// use? before is called with each object before it is read, and the claim is
+// expected to be waiting for it from then on. An error means that the question
+// could not be answered.
+func (p *Provisioner) JudgeUse(ctx context.Context, claim, src *v1.PersistentVolumeClaim, before func(waitlist.Object)) (verdict.Verdict, error) {
+	if !p.Strict() {
+		return verdict.Verdict{}, nil
+	}
+	before(waitlist.AttachmentsOf(src.Spec.VolumeName))
+	before(waitlist.PodsIn(src.Namespace))
+	before(waitlist.PodsOf(src.Namespace, src.Name))
+	evidence := source.Evidence{AttachmentsTell: p.AttachmentsTell}
+	seen, err := p.Pods.Look(ctx, src.Namespace)
+	switch {
+	case err == nil:
+		evidence.Pods, evidence.PodsKnown = seen.Of(src.Name), true
+	case !errors.Is(err, inuse.ErrDenied):
+		return verdict.Verdict{}, err
+	}
+	evidence.Attachments = p.Caches.AttachmentsOf(src.Spec.VolumeName)
+	v := source.JudgeUse(claim, src, evidence)
+	if evidence.PodsKnown && v.Kind == verdict.Wait {
+		p.Pods.Watch(src.Namespace, seen.Version)
+	}
+	return v, nil
+}
+
+// Granted says whether a clone may use its source: one of its own namespace, or one
+// that a ReferenceGrant lets it use, or that this process has put on record when
+// one did. A record alone proves nothing: users can write it.
+func (p *Provisioner) Granted(claim *v1.PersistentVolumeClaim) bool {
+	ref := source.Of(claim)
+	return ref.Namespace == claim.Namespace || p.Ledger.Own(claim.UID) ||
+		p.OtherNamespaces && source.Granted(p.grantsIn(ref.Namespace), claim.Namespace, ref)
+}
