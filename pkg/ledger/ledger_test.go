@@ -267,6 +267,37 @@ func TestRecordingKeepsWhoMissedTheTurn(t *testing.T) {
 	}
 }
 
+// A record proves that the rules were asked only if this process has written it.
+func TestOwn(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		do   func(*ledger.Turn)
+		want bool
+	}{
+		{"a record that another process wrote", func(*ledger.Turn) {}, false},
+		{"even if the live claim was read", func(turn *ledger.Turn) { turn.Confirm() }, false},
+		{"a record of ours", func(turn *ledger.Turn) { turn.Recording() }, true},
+		{"a record of ours after a call", func(turn *ledger.Turn) {
+			turn.Recording()
+			turn.Answered(turn.Calling(nil), ledger.Lost)
+		}, true},
+		{"a record of ours that was taken off", func(turn *ledger.Turn) { turn.Recording(); turn.Close() }, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			l := ledger.New(timeout, newHands())
+			if l.Own(claim) {
+				t.Error("a claim never heard of is our own")
+			}
+			turn := take(t, l)
+			c.do(turn)
+			turn.Done()
+			if got := l.Own(claim); got != c.want {
+				t.Errorf("got %t, want %t", got, c.want)
+			}
+		})
+	}
+}
+
 func TestForget(t *testing.T) {
 	for _, c := range []struct {
 		name string

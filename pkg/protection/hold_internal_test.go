@@ -102,6 +102,11 @@ func TestNeeded(t *testing.T) {
 	if !controller(t, source, clone).needed(source) {
 		t.Error("a source with a clone on record is not needed")
 	}
+	ungranted := controller(t, source, clone)
+	ungranted.granted = func(c *v1.PersistentVolumeClaim) bool { return c.Name != "copy" }
+	if ungranted.needed(source) {
+		t.Error("a source is needed by a claim that may not use it")
+	}
 	held := controller(t, source)
 	held.count("uid-copy", source.UID)
 	if !held.needed(source) {

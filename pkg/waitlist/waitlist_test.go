@@ -57,6 +57,9 @@ func TestWaitingFor(t *testing.T) {
 			if !slices.Equal(got, c.want) {
 				t.Errorf("waiting: %v, want %v", got, c.want)
 			}
+			if list.Awaited(c.ask) != (len(c.want) > 0) {
+				t.Errorf("awaited: %t", list.Awaited(c.ask))
+			}
 			if list.Len() != c.len {
 				t.Errorf("%d claims on the list, want %d", list.Len(), c.len)
 			}
