@@ -95,8 +95,11 @@ func build(ctx context.Context, o *options.Options, clients clients, driver *csi
 	h.recorder = observe.NewRecorder(ctx, client, component)
 	books := ledger.New(o.Timeout, clock.RealClock{})
 	writer := claimwriter.New(client, !access.patchClaims)
-	granted := func(claim *v1.PersistentVolumeClaim) bool { return h.provisioner.Granted(claim) }
-	h.protection = protection.New(writer, h.caches, driver.Name, sourceOf, granted, h.recorder, clock.RealClock{})
+	h.protection = protection.New(protection.Config{
+		Writer: writer, Caches: h.caches, Driver: driver.Name, SourceOf: sourceOf,
+		Granted:  func(claim *v1.PersistentVolumeClaim) bool { return h.provisioner.Granted(claim) },
+		Recorder: h.recorder, Clock: clock.RealClock{},
+	})
 	if strict {
 		h.pods = inuse.New(client, waiters{h}, clock.RealClock{})
 	}
@@ -126,7 +129,7 @@ func build(ctx context.Context, o *options.Options, clients clients, driver *csi
 }
 
 // keys says by what claims are found in the caches.
-func (h *house) keys(sourceOf protection.SourceOf, recorded func(*v1.PersistentVolumeClaim) bool) informers.Keys {
+func (h *house) keys(sourceOf func(*v1.PersistentVolumeClaim) (namespace, name string, found bool), recorded func(*v1.PersistentVolumeClaim) bool) informers.Keys {
 	return informers.Keys{
 		CloneSource: func(claim *v1.PersistentVolumeClaim) string {
 			if namespace, name, found := sourceOf(claim); found {

@@ -26,6 +26,9 @@ const (
 	page = 500
 	// lookTimeout bounds one look.
 	lookTimeout = 30 * time.Second
+	// apart is how far apart the looks at one namespace begin at least, so that many
+	// who ask shortly after one another share one: a lone one is not kept waiting.
+	apart = 100 * time.Millisecond
 	// denialLasts is how long a namespace is not asked about again whose pods we
 	// may not list: RBAC may be mended while we run, and a request that is refused
 	// for every clone helps nobody.
@@ -150,6 +153,7 @@ func (p *Pods) rounds(ctx context.Context, namespace string) {
 			return
 		}
 		p.mu.Unlock()
+		next := p.clock.After(apart)
 		r.seen, r.err = p.list(ctx, namespace)
 		if errors.Is(r.err, ErrDenied) {
 			p.mu.Lock()
@@ -157,6 +161,10 @@ func (p *Pods) rounds(ctx context.Context, namespace string) {
 			p.mu.Unlock()
 		}
 		close(r.done)
+		select {
+		case <-next:
+		case <-ctx.Done(): // who has asked since is told by the next look that it is over
+		}
 	}
 }
 

@@ -106,8 +106,32 @@ func TestWhoAsksDuringALookSharesTheNext(t *testing.T) {
 	if late != 100 {
 		t.Errorf("%d of 100 who asked during the look saw the pod that came meanwhile", late)
 	}
-	if lists, _ := s.counts(); lists > 4 {
+	if lists, _ := s.counts(); lists > 3 {
 		t.Errorf("there were %d lists for 101 questions", lists)
+	}
+}
+
+// Claims that come one after the other share looks, too.
+func TestLooksAreApart(t *testing.T) {
+	s := &server{lists: func(int) (int, any) { return http.StatusOK, podList("7", "") }}
+	pods, _, _ := world(t, s)
+	began, asked := time.Now(), 0
+	done := make(chan error)
+	for ; time.Since(began) < 500*time.Millisecond; asked++ {
+		go func() {
+			_, err := pods.Look(t.Context(), "shop")
+			done <- err
+		}()
+		<-time.After(time.Millisecond) // they come one after the other, not all at once
+	}
+	for range asked {
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+	}
+	most := int(time.Since(began)/(100*time.Millisecond)) + 1
+	if lists, _ := s.counts(); lists > most {
+		t.Errorf("%d who asked caused %d lists, want at most %d", asked, lists, most)
 	}
 }
 

@@ -126,8 +126,13 @@ func (h *hands) move(by time.Duration) {
 	h.ahead += by
 }
 
-// After is over at the next tick, however long it was to be.
-func (h *hands) After(time.Duration) <-chan time.Time { return h.ticks }
+// After is over at the next tick; but the short pause between two looks is real.
+func (h *hands) After(d time.Duration) <-chan time.Time {
+	if d < time.Second {
+		return h.RealClock.After(d)
+	}
+	return h.ticks
+}
 
 // NewTicker ticks when the test says so.
 func (h *hands) NewTicker(time.Duration) clock.Ticker { return ticker{h} }

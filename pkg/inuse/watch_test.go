@@ -31,12 +31,16 @@ func watchFrom(events <-chan metav1.WatchEvent) *server {
 // again waits until a namespace can be watched anew, and is.
 func again(t *testing.T, pods *inuse.Pods, s *server, want int) {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
+	ticker, deadline := time.NewTicker(time.Millisecond), time.After(20*time.Second)
+	defer ticker.Stop()
+	for {
 		pods.Watch("shop", "7")
 		if _, watches := s.counts(); watches >= want {
 			return
 		}
-		if time.Now().After(deadline) {
+		select {
+		case <-ticker.C:
+		case <-deadline:
 			t.Fatal("the namespace is not watched again")
 		}
 	}

@@ -28,15 +28,9 @@ const sweepPeriod = 30 * time.Second
 
 // Controller keeps the cloning protection of this driver's sources.
 type Controller struct {
-	writer   *claimwriter.Writer
-	caches   *informers.Set
-	driver   string
-	sourceOf SourceOf
-	granted  Granted
-	recorder *observe.Recorder
-	clock    clock.WithTicker
-	queue    workqueue.TypedRateLimitingInterface[item]
-	locks    keymutex.KeyMutex
+	Config
+	queue workqueue.TypedRateLimitingInterface[item]
+	locks keymutex.KeyMutex
 
 	mu      sync.Mutex
 	holds   map[types.UID]map[types.UID]struct{} // source -> claims
@@ -60,18 +54,26 @@ type item struct {
 	sweep bool
 }
 
-// SourceOf names the source of a clone that is on record; found is false for
-// every other claim.
-type SourceOf func(*v1.PersistentVolumeClaim) (namespace, name string, found bool)
-
-// Granted says whether a clone may use its source at all. Whoever can write to claims
-// can write a record, and must not be able to hold a source of another namespace.
-type Granted func(clone *v1.PersistentVolumeClaim) bool
+// Config is what a Controller is made of; every field is needed.
+type Config struct {
+	Writer *claimwriter.Writer
+	Caches *informers.Set
+	Driver string
+	// SourceOf names the source of a clone that is on record; found is false for
+	// every other claim.
+	SourceOf func(*v1.PersistentVolumeClaim) (namespace, name string, found bool)
+	// Granted says whether a clone may use its source at all. Whoever can write to
+	// claims can write a record, and must not be able to hold a source of another
+	// namespace.
+	Granted  func(clone *v1.PersistentVolumeClaim) bool
+	Recorder *observe.Recorder
+	Clock    clock.WithTicker
+}
 
 // New returns a controller that does nothing before Run; Hold works at once.
-func New(writer *claimwriter.Writer, caches *informers.Set, driver string, sourceOf SourceOf, granted Granted, recorder *observe.Recorder, ticks clock.WithTicker) *Controller {
+func New(config Config) *Controller {
 	return &Controller{
-		writer: writer, caches: caches, driver: driver, sourceOf: sourceOf, granted: granted, recorder: recorder, clock: ticks,
+		Config: config,
 		queue: workqueue.NewTypedRateLimitingQueueWithConfig(
 			workqueue.NewTypedItemExponentialFailureRateLimiter[item](100*time.Millisecond, sweepPeriod),
 			workqueue.TypedRateLimitingQueueConfig[item]{Name: "cloningprotection"}),
@@ -87,7 +89,7 @@ func New(writer *claimwriter.Writer, caches *informers.Set, driver string, sourc
 // are needed.
 func (c *Controller) Run(ctx context.Context, judged <-chan struct{}) error {
 	defer c.queue.ShutDown()
-	registration, err := c.caches.Claims.AddEventHandler(c.handler())
+	registration, err := c.Caches.Claims.AddEventHandler(c.handler())
 	if err != nil {
 		return err
 	}
@@ -104,14 +106,14 @@ func (c *Controller) Run(ctx context.Context, judged <-chan struct{}) error {
 	c.sweepUntil(ctx)
 	c.queue.ShutDown()
 	workers.Wait()
-	return c.caches.Claims.RemoveEventHandler(registration)
+	return c.Caches.Claims.RemoveEventHandler(registration)
 }
 
 func (c *Controller) sweepUntil(ctx context.Context) {
-	ticker := c.clock.NewTicker(sweepPeriod)
+	ticker := c.Clock.NewTicker(sweepPeriod)
 	defer ticker.Stop()
 	for {
-		for _, source := range c.caches.ProtectedSources() {
+		for _, source := range c.Caches.ProtectedSources() {
 			c.queue.Add(item{source.Namespace, source.Name, true})
 		}
 		select {
@@ -171,12 +173,12 @@ func (c *Controller) handler() cache.ResourceEventHandler {
 // cloneThrough looks at the source again when a clone of it leaves the index;
 // the index has changed before this is called.
 func (c *Controller) cloneThrough(before, now *v1.PersistentVolumeClaim) {
-	namespace, name, found := c.sourceOf(before)
+	namespace, name, found := c.SourceOf(before)
 	if !found {
 		return
 	}
 	if now != nil {
-		if _, _, still := c.sourceOf(now); still {
+		if _, _, still := c.SourceOf(now); still {
 			return
 		}
 	}
@@ -206,7 +208,7 @@ func (c *Controller) next(ctx context.Context) bool {
 
 // look brings one source to where it should be.
 func (c *Controller) look(ctx context.Context, it item) error {
-	source := c.caches.Claim(it.namespace, it.name)
+	source := c.Caches.Claim(it.namespace, it.name)
 	if source == nil || !c.ours(source) {
 		return nil
 	}
@@ -229,28 +231,28 @@ func (c *Controller) needed(source *v1.PersistentVolumeClaim) bool {
 
 // clonesOf returns the clones on record that may use the source.
 func (c *Controller) clonesOf(source *v1.PersistentVolumeClaim) []*v1.PersistentVolumeClaim {
-	return slices.DeleteFunc(c.caches.ClonesOf(source.Namespace, source.Name), func(clone *v1.PersistentVolumeClaim) bool {
-		return !c.granted(clone)
+	return slices.DeleteFunc(c.Caches.ClonesOf(source.Namespace, source.Name), func(clone *v1.PersistentVolumeClaim) bool {
+		return !c.Granted(clone)
 	})
 }
 
 // ours: the source's volume is of our driver. When the PV is not known, the
 // claim's own annotation decides.
 func (c *Controller) ours(source *v1.PersistentVolumeClaim) bool {
-	if pv := c.caches.PV(source.Spec.VolumeName); pv != nil {
-		return pv.Spec.CSI != nil && pv.Spec.CSI.Driver == c.driver
+	if pv := c.Caches.PV(source.Spec.VolumeName); pv != nil {
+		return pv.Spec.CSI != nil && pv.Spec.CSI.Driver == c.Driver
 	}
 	provisioner, found := source.Annotations[wellknown.StorageProvisioner]
 	if !found {
 		provisioner = source.Annotations[wellknown.BetaStorageProvisioner]
 	}
-	return provisioner == c.driver
+	return provisioner == c.Driver
 }
 
 // tell says on the source, once, why it does not go yet.
 func (c *Controller) tell(source *v1.PersistentVolumeClaim) {
 	clones := c.clonesOf(source)
-	if len(clones) == 0 || c.recorder.Last(source.UID) == verdict.SourceHeld {
+	if len(clones) == 0 || c.Recorder.Last(source.UID) == verdict.SourceHeld {
 		return
 	}
 	names := make([]string, 0, len(clones))
@@ -261,7 +263,7 @@ func (c *Controller) tell(source *v1.PersistentVolumeClaim) {
 		}
 		names = append(names, name)
 	}
-	c.recorder.Say(source, verdict.Waiting(verdict.SourceHeld,
+	c.Recorder.Say(source, verdict.Waiting(verdict.SourceHeld,
 		"deletion of source PVC %q waits for clones being made of it (first: %q); nothing to do", source.Name, slices.Min(names)))
 }
 

@@ -93,7 +93,7 @@ func (c *Controller) write(ctx context.Context, source *v1.PersistentVolumeClaim
 	if err != nil {
 		return err
 	}
-	live, err := c.writer.Patch(ctx, source, patch)
+	live, err := c.Writer.Patch(ctx, source, patch)
 	if err != nil {
 		if !refused(err) {
 			c.lost(source)
@@ -133,7 +133,7 @@ func (c *Controller) present(source *v1.PersistentVolumeClaim) (present, known b
 	if ahead {
 		return w.present, w.version != lostAnswer
 	}
-	cached := c.caches.Claim(source.Namespace, source.Name)
+	cached := c.Caches.Claim(source.Namespace, source.Name)
 	return cached != nil && cached.UID == source.UID && protected(cached), true
 }
 
@@ -153,7 +153,7 @@ func (c *Controller) wrote(live *v1.PersistentVolumeClaim, present bool) {
 	c.written[live.UID] = write{present: present, version: live.ResourceVersion}
 	c.mu.Unlock()
 	// The watch may have been faster than the reply.
-	if cached := c.caches.Claim(live.Namespace, live.Name); cached != nil {
+	if cached := c.Caches.Claim(live.Namespace, live.Name); cached != nil {
 		c.caughtUp(cached)
 	}
 }

@@ -49,7 +49,10 @@ func controller(t *testing.T, objects ...metav1.Object) *Controller {
 		return c.Namespace, "db", c.Labels["source"] != ""
 	}
 	granted := func(*v1.PersistentVolumeClaim) bool { return true }
-	return New(claimwriter.New(client, false), caches, driver, sourceOf, granted, nil, clock.RealClock{})
+	return New(Config{
+		Writer: claimwriter.New(client, false), Caches: caches, Driver: driver,
+		SourceOf: sourceOf, Granted: granted, Clock: clock.RealClock{},
+	})
 }
 
 func claim(name, version string, finalizers ...string) *v1.PersistentVolumeClaim {
@@ -103,7 +106,7 @@ func TestNeeded(t *testing.T) {
 		t.Error("a source with a clone on record is not needed")
 	}
 	ungranted := controller(t, source, clone)
-	ungranted.granted = func(c *v1.PersistentVolumeClaim) bool { return c.Name != "copy" }
+	ungranted.Granted = func(c *v1.PersistentVolumeClaim) bool { return c.Name != "copy" }
 	if ungranted.needed(source) {
 		t.Error("a source is needed by a claim that may not use it")
 	}

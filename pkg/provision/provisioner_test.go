@@ -206,17 +206,17 @@ func TestPlanOfABlankClaim(t *testing.T) {
 // A claim waits for what was read: each object is announced, those that are
 // missing too.
 func TestPlanAnnouncesWhatItReads(t *testing.T) {
-	class, source, sourcePV := waitlist.Class("fast"), waitlist.Claim("shop", "db"), waitlist.PV("pv-db")
+	class, src, sourcePV := waitlist.Class("fast"), waitlist.Claim("shop", "db"), waitlist.PV("pv-db")
 	own, name := waitlist.PV("pvc-"+uid), waitlist.VolumeName("pvc-"+uid)
 	for _, c := range []struct {
 		name   string
 		change func(*world)
 		want   []waitlist.Object
 	}{
-		{"all of them", func(*world) {}, []waitlist.Object{class, source, sourcePV, own, name}},
+		{"all of them", func(*world) {}, []waitlist.Object{class, src, sourcePV, own, name}},
 		{"a missing class", func(w *world) { w.class = nil }, []waitlist.Object{class}},
-		{"a missing source", func(w *world) { w.source = nil }, []waitlist.Object{class, source}},
-		{"a missing PV", func(w *world) { w.pvs = nil }, []waitlist.Object{class, source, sourcePV}},
+		{"a missing source", func(w *world) { w.source = nil }, []waitlist.Object{class, src}},
+		{"a missing PV", func(w *world) { w.pvs = nil }, []waitlist.Object{class, src, sourcePV}},
 		{"no source", func(w *world) { w.claim.Spec.DataSource = nil }, []waitlist.Object{class, own, name}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -272,7 +272,7 @@ func sourceRules() []brokenRule {
 				env.Create(env.Claim("src", kit.Class(env.Class+"-later")))
 				return func() { env.CreateClass(env.Class + "-later") }
 			},
-			args: compatible,
+			args:  compatible,
 			event: told{"Normal", "CloneSourceNotBound", `clone waits until source PVC "src" is bound (it is Pending); it then starts by itself`},
 		},
 		{
