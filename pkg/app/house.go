@@ -96,7 +96,7 @@ func build(ctx context.Context, o *options.Options, client kubernetes.Interface,
 	}
 
 	component := driver.Name + "/csi-clone-provisioner"
-	h.recorder = observe.NewRecorder(ctx, client, component)
+	h.recorder = observe.NewRecorder(ctx, client, component, clock.RealClock{})
 	books := ledger.New(o.Timeout, clock.RealClock{})
 	h.protection = protection.New(client, h.caches, driver.Name, sourceOf, h.recorder, clock.RealClock{})
 	h.provisioner = provision.New(provision.Config{

@@ -78,7 +78,7 @@ func behindServer(t *testing.T, a *answers) (*Intake, *v1.PersistentVolumeClaim)
 	if err != nil {
 		t.Fatal(err)
 	}
-	recorder := observe.NewRecorder(t.Context(), client, driver)
+	recorder := observe.NewRecorder(t.Context(), client, driver, clock.RealClock{})
 	t.Cleanup(recorder.Stop)
 	i := New(Config{
 		Client: client, Caches: caches, Driver: driver, Keys: wellknown.RecordOf(driver),
