@@ -68,7 +68,7 @@ func cell(text string) string {
 func events() string {
 	var page strings.Builder
 	page.WriteString("# Events\n\n" + generated)
-	page.WriteString("Everything that a user must know is an event on the claim (`kubectl describe pvc NAME`). Reasons are stable; each event names the object, the rule and the way out. A thing is said once, and again only when the verdict changes.\n\n")
+	page.WriteString("Everything that a user must know is an event on the claim (`kubectl describe pvc NAME`). Reasons are stable; each event names the object, the rule and the way out. A thing is said once, and again only when the verdict changes; while it stays the same, its event is renewed after 45 minutes, before the API server drops it.\n\n")
 	page.WriteString("| Reason | Type | On | What it means | What to do |\n|---|---|---|---|---|\n")
 	for _, e := range verdict.Catalogue() {
 		fmt.Fprintf(&page, "| `%s` | %s | %s | %s | %s |\n", e.Reason, e.Type, e.Object, cell(e.Meaning), cell(e.Do))

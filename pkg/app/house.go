@@ -92,7 +92,7 @@ func build(ctx context.Context, o *options.Options, clients clients, driver *csi
 	}
 
 	component := driver.Name + "/csi-clone-provisioner"
-	h.recorder = observe.NewRecorder(ctx, client, component)
+	h.recorder = observe.NewRecorder(ctx, client, component, clock.RealClock{})
 	books := ledger.New(o.Timeout, clock.RealClock{})
 	writer := claimwriter.New(client, !access.patchClaims)
 	h.protection = protection.New(protection.Config{

@@ -83,7 +83,7 @@ func behindServer(t *testing.T, a *answers) (*Intake, *v1.PersistentVolumeClaim)
 	if err != nil {
 		t.Fatal(err)
 	}
-	recorder := observe.NewRecorder(t.Context(), client, driver)
+	recorder := observe.NewRecorder(t.Context(), client, driver, clock.RealClock{})
 	t.Cleanup(recorder.Stop)
 	i := New(Config{
 		Client: client, Writer: claimwriter.New(client, false), Caches: caches, Driver: driver, Keys: wellknown.RecordOf(driver),

@@ -249,10 +249,11 @@ func (c *Controller) ours(source *v1.PersistentVolumeClaim) bool {
 	return provisioner == c.Driver
 }
 
-// tell says on the source, once, why it does not go yet.
+// tell says on the source why it does not go yet: once, and not anew because
+// another clone is the first now; but again before the event expires.
 func (c *Controller) tell(source *v1.PersistentVolumeClaim) {
 	clones := c.clonesOf(source)
-	if len(clones) == 0 || c.Recorder.Last(source.UID) == verdict.SourceHeld {
+	if len(clones) == 0 || (c.Recorder.Last(source.UID) == verdict.SourceHeld && !c.Recorder.Due(source.UID)) {
 		return
 	}
 	names := make([]string, 0, len(clones))
