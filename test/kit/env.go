@@ -47,7 +47,11 @@ type Env struct {
 	// namespaces are all that belong to the test.
 	namespaces   []string
 	provisioners []*Provisioner
-	allowed      allowances
+	// account is whom the API server takes the provisioners for.
+	account account
+	// ownAccount is its name if it was made for this test alone.
+	ownAccount string
+	allowed    allowances
 }
 
 // settings is what options change.
@@ -56,6 +60,8 @@ type settings struct {
 	driverName func(id string) string
 	driver     demodriver.Config
 	class      []func(*storagev1.StorageClass)
+	account    Account
+	rights     []func(*rights) error
 }
 
 // Option changes what New makes.
@@ -103,7 +109,7 @@ func ChangeClass(change func(*storagev1.StorageClass)) Option {
 // yet. At the end of the test the books are checked, then everything is stopped.
 func New(t *testing.T, options ...Option) *Env {
 	t.Helper()
-	s := settings{world: shared, driverName: func(id string) string { return id + ".demo.csi.example" }}
+	s := settings{world: shared, account: ShippedRBAC, driverName: func(id string) string { return id + ".demo.csi.example" }}
 	s.driver.NoSync = true
 	for _, option := range options {
 		option(&s)
@@ -120,6 +126,7 @@ func New(t *testing.T, options ...Option) *Env {
 	env.Ctx = ctx
 	t.Cleanup(func() {
 		defer cancel()
+		defer env.removeAccount()
 		env.finish()
 	})
 	env.setUp(s)
@@ -138,6 +145,7 @@ func (e *Env) setUp(s settings) {
 		e.t.Fatalf("making the test's folder: %v", err)
 	}
 	e.AddNamespace(e.Namespace)
+	e.chooseAccount(s)
 	e.startDriver(s.driver)
 	e.CreateClass(e.Class, s.class...)
 	e.t.Logf("namespace %s, driver %s, logs in %s", e.Namespace, e.DriverName, e.dir)
