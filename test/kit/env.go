@@ -12,6 +12,7 @@ import (
 	v1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/hack/demodriver"
@@ -160,6 +161,21 @@ func (e *Env) AddNamespace(name string) {
 		e.t.Fatalf("creating namespace %q: %v", name, err)
 	}
 	e.namespaces = append(e.namespaces, name)
+}
+
+// DefaultClass marks a StorageClass as the one that claims without a class get.
+// Only for tests with a cluster of their own (On): the default is the cluster's,
+// and claims of other tests would get it too.
+func (e *Env) DefaultClass(name string) {
+	e.t.Helper()
+	if e.world == shared {
+		e.t.Fatalf("making StorageClass %q the default: other tests use this cluster; start one with kit.StartCluster", name)
+	}
+	patch := []byte(`{"metadata":{"annotations":{"storageclass.kubernetes.io/is-default-class":"true"}}}`)
+	_, err := e.Admin.StorageV1().StorageClasses().Patch(e.Ctx, name, types.MergePatchType, patch, metav1.PatchOptions{})
+	if err != nil {
+		e.t.Fatalf("making StorageClass %q the default: %v", name, err)
+	}
 }
 
 // CreateClass creates one more StorageClass of the test's driver. Its name
