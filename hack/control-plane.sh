@@ -7,7 +7,8 @@
 #   hack/control-plane.sh --path     print the folder only
 #
 # Programs: etcd, kube-apiserver, kube-controller-manager, kube-scheduler, kubectl,
-# snapshot-controller, csi-snapshotter.
+# snapshot-controller, csi-snapshotter. The manifest of the ReferenceGrant CRD, which
+# tests take from its module's folder, is fetched on the way.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -42,6 +43,8 @@ build() {
   mv "$out/.$3.tmp" "$out/$3"
   echo "control plane [$n/$total] $3 done in $((SECONDS - began)) s" >&2
 }
+
+(cd hack/gatewayapi && go mod download sigs.k8s.io/gateway-api)
 
 mkdir -p "$out"
 exec 9>"$out/.lock"

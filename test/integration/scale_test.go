@@ -29,6 +29,7 @@ type auditLine struct {
 	Object struct {
 		Resource    string `json:"resource"`
 		Subresource string `json:"subresource"`
+		Namespace   string `json:"namespace"`
 		Name        string `json:"name"`
 	} `json:"objectRef"`
 	Response struct {
@@ -64,7 +65,7 @@ func requests(t *testing.T, env *kit.Env) []auditLine {
 		if err := json.Unmarshal(scanner.Bytes(), &line); err != nil {
 			continue // the last line may be in the writing
 		}
-		if line.Stage == "ResponseComplete" && line.User.Username == "system:serviceaccount:default:csi-clone-provisioner" && line.Object.Resource != "leases" {
+		if line.Stage == "ResponseComplete" && line.User.Username == env.User() && line.Object.Resource != "leases" {
 			lines = append(lines, line)
 		}
 	}

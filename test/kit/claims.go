@@ -46,6 +46,11 @@ func CloneOf(source string) ClaimOption {
 	}
 }
 
+// Ref is CloneOf through spec.dataSourceRef instead of spec.dataSource.
+func Ref(source string) ClaimOption {
+	return DataSourceRef(v1.TypedObjectReference{Kind: "PersistentVolumeClaim", Name: source})
+}
+
 // CloneOfIn makes the claim a clone of one in another namespace.
 func CloneOfIn(namespace, source string) ClaimOption {
 	return DataSourceRef(v1.TypedObjectReference{
@@ -80,6 +85,15 @@ func Class(name string) ClaimOption {
 // NoClass leaves the class out, for the cluster's default to be filled in.
 func NoClass() ClaimOption {
 	return func(claim *v1.PersistentVolumeClaim) { claim.Spec.StorageClassName = nil }
+}
+
+// BetaClass names the StorageClass by the annotation that came before the field,
+// and which is still honoured.
+func BetaClass(name string) ClaimOption {
+	return func(claim *v1.PersistentVolumeClaim) {
+		NoClass()(claim)
+		Annotation(v1.BetaStorageClassAnnotation, name)(claim)
+	}
 }
 
 // Modes sets the access modes.

@@ -12,6 +12,7 @@ import (
 	v1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/hack/demodriver"
@@ -47,7 +48,11 @@ type Env struct {
 	// namespaces are all that belong to the test.
 	namespaces   []string
 	provisioners []*Provisioner
-	allowed      allowances
+	// account is whom the API server takes the provisioners for.
+	account account
+	// ownAccount is its name if it was made for this test alone.
+	ownAccount string
+	allowed    allowances
 }
 
 // settings is what options change.
@@ -56,6 +61,8 @@ type settings struct {
 	driverName func(id string) string
 	driver     demodriver.Config
 	class      []func(*storagev1.StorageClass)
+	account    Account
+	rights     []func(*rights) error
 }
 
 // Option changes what New makes.
@@ -103,7 +110,7 @@ func ChangeClass(change func(*storagev1.StorageClass)) Option {
 // yet. At the end of the test the books are checked, then everything is stopped.
 func New(t *testing.T, options ...Option) *Env {
 	t.Helper()
-	s := settings{world: shared, driverName: func(id string) string { return id + ".demo.csi.example" }}
+	s := settings{world: shared, account: ShippedRBAC, driverName: func(id string) string { return id + ".demo.csi.example" }}
 	s.driver.NoSync = true
 	for _, option := range options {
 		option(&s)
@@ -120,6 +127,7 @@ func New(t *testing.T, options ...Option) *Env {
 	env.Ctx = ctx
 	t.Cleanup(func() {
 		defer cancel()
+		defer env.removeAccount()
 		env.finish()
 	})
 	env.setUp(s)
@@ -138,6 +146,7 @@ func (e *Env) setUp(s settings) {
 		e.t.Fatalf("making the test's folder: %v", err)
 	}
 	e.AddNamespace(e.Namespace)
+	e.chooseAccount(s)
 	e.startDriver(s.driver)
 	e.CreateClass(e.Class, s.class...)
 	e.t.Logf("namespace %s, driver %s, logs in %s", e.Namespace, e.DriverName, e.dir)
@@ -152,6 +161,21 @@ func (e *Env) AddNamespace(name string) {
 		e.t.Fatalf("creating namespace %q: %v", name, err)
 	}
 	e.namespaces = append(e.namespaces, name)
+}
+
+// DefaultClass marks a StorageClass as the one that claims without a class get.
+// Only for tests with a cluster of their own (On): the default is the cluster's,
+// and claims of other tests would get it too.
+func (e *Env) DefaultClass(name string) {
+	e.t.Helper()
+	if e.world == shared {
+		e.t.Fatalf("making StorageClass %q the default: other tests use this cluster; start one with kit.StartCluster", name)
+	}
+	patch := []byte(`{"metadata":{"annotations":{"storageclass.kubernetes.io/is-default-class":"true"}}}`)
+	_, err := e.Admin.StorageV1().StorageClasses().Patch(e.Ctx, name, types.MergePatchType, patch, metav1.PatchOptions{})
+	if err != nil {
+		e.t.Fatalf("making StorageClass %q the default: %v", name, err)
+	}
 }
 
 // CreateClass creates one more StorageClass of the test's driver. Its name

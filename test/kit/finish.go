@@ -133,7 +133,7 @@ func (e *Env) retire(p *Provisioner) {
 	}
 	log := p.Log()
 	if denials := distinct(denial.FindAllString(log, -1)); len(denials) > 0 && !e.allowed.forbidden {
-		e.t.Errorf("%s was denied what it needs (deploy/kubernetes/rbac.yaml):\n  %s", p.proc.Name(), strings.Join(denials, "\n  "))
+		e.t.Errorf("%s was denied what it needs (it is %s, see test/kit/accounts.go):\n  %s", p.proc.Name(), e.User(), strings.Join(denials, "\n  "))
 	}
 	if crashes := distinct(crash.FindAllString(log, -1)); len(crashes) > 0 {
 		e.t.Errorf("%s crashed:\n  %s", p.proc.Name(), strings.Join(crashes, "\n  "))

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"runtime"
 	"strconv"
 	"syscall"
@@ -17,20 +16,16 @@ import (
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/test/kit/repo"
 )
 
-// The service account of deploy/kubernetes/rbac.yaml.
-const (
-	accountNamespace = "default"
-	accountName      = "csi-clone-provisioner"
-)
-
 // World is a cluster on which New can make environments for tests.
 type World struct {
 	// Cluster is the control plane.
 	Cluster *cluster.Cluster
 	// binary is the provisioner; binaries the folder of the control plane.
 	binary, binaries string
-	// kubeconfig has the rights of deploy/kubernetes/rbac.yaml.
-	kubeconfig string
+	// root is the repository's.
+	root string
+	// accounts are those that tests share.
+	accounts map[Account]account
 }
 
 // shared is written by Main before any test runs and read by New: there is no
@@ -132,7 +127,7 @@ func StartCluster(t *testing.T, opts cluster.Options) *World {
 	return w
 }
 
-// newWorld starts a cluster and gives it the provisioner's service account.
+// newWorld starts a cluster and gives it the provisioner's service accounts.
 func newWorld(ctx context.Context, opts cluster.Options) (*World, error) {
 	root, err := repo.Root()
 	if err != nil {
@@ -151,19 +146,9 @@ func newWorld(ctx context.Context, opts cluster.Options) (*World, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &World{Cluster: c, binary: binary, binaries: opts.Binaries}
-	if err := w.grantRights(ctx, root); err != nil {
+	w := &World{Cluster: c, binary: binary, binaries: opts.Binaries, root: root}
+	if err := w.createAccounts(ctx); err != nil {
 		return nil, errors.Join(err, c.Stop())
 	}
 	return w, nil
-}
-
-// grantRights applies the shipped RBAC, whose file says which namespace it is for.
-func (w *World) grantRights(ctx context.Context, root string) error {
-	err := w.Cluster.ApplyFile(ctx, filepath.Join(root, "deploy", "kubernetes", "rbac.yaml"))
-	if err != nil {
-		return err
-	}
-	w.kubeconfig, err = w.Cluster.ServiceAccountKubeconfig(ctx, accountNamespace, accountName)
-	return err
 }

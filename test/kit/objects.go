@@ -55,12 +55,7 @@ func (e *Env) split(name string) (string, string) {
 func (e *Env) Update(name string, change func(*v1.PersistentVolumeClaim)) *v1.PersistentVolumeClaim {
 	e.t.Helper()
 	var saved *v1.PersistentVolumeClaim
-	err := retry.RetryOnConflict(retry.DefaultBackoff, func() error {
-		claim, err := e.get(name)
-		if err != nil {
-			return err
-		}
-		change(claim)
+	err := e.rewrite(name, change, func(claim *v1.PersistentVolumeClaim) (err error) {
 		saved, err = e.Admin.CoreV1().PersistentVolumeClaims(claim.Namespace).Update(e.Ctx, claim, metav1.UpdateOptions{})
 		return err
 	})
@@ -68,6 +63,31 @@ func (e *Env) Update(name string, change func(*v1.PersistentVolumeClaim)) *v1.Pe
 		e.t.Fatalf("changing claim %q: %v", name, err)
 	}
 	return saved
+}
+
+// UpdateStatus is Update for a claim's status: conditions, for instance. Changes
+// to its spec are not saved.
+func (e *Env) UpdateStatus(name string, change func(*v1.PersistentVolumeClaim)) {
+	e.t.Helper()
+	err := e.rewrite(name, change, func(claim *v1.PersistentVolumeClaim) error {
+		_, err := e.Admin.CoreV1().PersistentVolumeClaims(claim.Namespace).UpdateStatus(e.Ctx, claim, metav1.UpdateOptions{})
+		return err
+	})
+	if err != nil {
+		e.t.Fatalf("changing the status of claim %q: %v", name, err)
+	}
+}
+
+// rewrite reads, changes and saves a claim until nobody comes in between.
+func (e *Env) rewrite(name string, change func(*v1.PersistentVolumeClaim), save func(*v1.PersistentVolumeClaim) error) error {
+	return retry.RetryOnConflict(retry.DefaultBackoff, func() error {
+		claim, err := e.get(name)
+		if err != nil {
+			return err
+		}
+		change(claim)
+		return save(claim)
+	})
 }
 
 // Delete asks for the deletion of claims; WaitGone waits for it.

@@ -35,8 +35,8 @@ type Provisioner struct {
 	ended bool
 }
 
-// StartProvisioner starts the provisioner with the shipped RBAC and waits until
-// it is ready. Arguments are added after the test defaults and win over them.
+// StartProvisioner starts the provisioner with the shipped RBAC, unless the test
+// chose another account, and waits until it is ready. Arguments are added after the test defaults and win over them.
 func (e *Env) StartProvisioner(args ...string) *Provisioner {
 	e.t.Helper()
 	for try := 1; ; try++ {
@@ -83,7 +83,7 @@ func (e *Env) LaunchProvisioner(args ...string) *Provisioner {
 // provisionerArgs are the test defaults. A lease is as long as in production.
 func (e *Env) provisionerArgs(address string) []string {
 	return []string{
-		"--kubeconfig=" + e.world.kubeconfig,
+		"--kubeconfig=" + e.account.kubeconfig,
 		"--csi-address=" + e.Driver.Socket,
 		"--http-endpoint=" + address,
 		"--leader-election=true",

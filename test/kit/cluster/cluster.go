@@ -99,10 +99,8 @@ func (c *Cluster) startAll(ctx context.Context) error {
 	if err := c.StartAPIServer(ctx); err != nil {
 		return err
 	}
-	if c.opts.SnapshotCRDs != "" {
-		if err := c.installSnapshotCRDs(ctx); err != nil {
-			return err
-		}
+	if err := c.installCRDs(ctx); err != nil {
+		return err
 	}
 	clients, ctx := errgroup.WithContext(ctx)
 	clients.Go(func() error {

@@ -154,7 +154,7 @@ subjects: [{kind: ServiceAccount, name: reader, namespace: default}]
 	}
 }
 
-func TestSchedulerAndSnapshotControllerStartWhenAskedFor(t *testing.T) {
+func TestSchedulerSnapshotsAndGrantsAreThereWhenAskedFor(t *testing.T) {
 	t.Parallel()
 	opts := options(t)
 	opts.Scheduler = true
@@ -163,6 +163,9 @@ func TestSchedulerAndSnapshotControllerStartWhenAskedFor(t *testing.T) {
 		t.Fatal(err)
 	}
 	opts.SnapshotCRDs = crds
+	if opts.ReferenceGrantCRD, err = repo.ReferenceGrantCRD(root(t)); err != nil {
+		t.Fatal(err)
+	}
 	c := start(t, opts)
 	if running := pids(c); len(running) != 5 {
 		t.Errorf("%d processes run, want 5", len(running))
@@ -173,6 +176,13 @@ kind: VolumeSnapshotClass
 metadata: {name: snap}
 driver: demo.example
 deletionPolicy: Delete
+---
+apiVersion: gateway.networking.k8s.io/v1beta1
+kind: ReferenceGrant
+metadata: {name: grant, namespace: default}
+spec:
+  from: [{group: "", kind: PersistentVolumeClaim, namespace: other}]
+  to: [{group: "", kind: PersistentVolumeClaim}]
 `))
 	if err != nil {
 		t.Error(err)
@@ -190,6 +200,21 @@ func TestALogTellsWhyAComponentDidNotStart(t *testing.T) {
 	for _, want := range []string{"kube-apiserver", "it ended while starting", "unknown flag: --no-such-flag"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("the error does not say %q:\n%v", want, err)
+		}
+	}
+}
+
+func TestManifestsWithoutCRDsAreAnError(t *testing.T) {
+	t.Parallel()
+	c := start(t, options(t))
+	empty := t.TempDir()
+	other := filepath.Join(t.TempDir(), "other.yaml")
+	if err := os.WriteFile(other, []byte("apiVersion: v1\nkind: Namespace\nmetadata: {name: other}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{empty, other, filepath.Join(empty, "none")} {
+		if err := c.InstallCRDs(t.Context(), path); err == nil || !strings.Contains(err.Error(), path) {
+			t.Errorf("error is %v, want one that names %s", err, path)
 		}
 	}
 }

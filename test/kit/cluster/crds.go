@@ -17,12 +17,13 @@ import (
 // crdKind is what a CustomResourceDefinition manifest says it is.
 const crdKind = "CustomResourceDefinition"
 
-// InstallCRDs applies every CustomResourceDefinition found in a folder and
-// waits until the API server serves them.
-func (c *Cluster) InstallCRDs(ctx context.Context, dir string) error {
-	paths, err := filepath.Glob(filepath.Join(dir, "*.yaml"))
-	if err != nil || len(paths) == 0 {
-		return errors.Join(fmt.Errorf("installing CRDs: no manifests in %q", dir), err)
+// InstallCRDs applies every CustomResourceDefinition found in a folder, or the
+// one in a file, and waits until the API server serves them. What is installed
+// already stays.
+func (c *Cluster) InstallCRDs(ctx context.Context, path string) error {
+	paths, err := manifestsIn(path)
+	if err != nil {
+		return err
 	}
 	var names []string
 	for _, path := range paths {
@@ -42,15 +43,40 @@ func (c *Cluster) InstallCRDs(ctx context.Context, dir string) error {
 		}
 		names = append(names, objects[0].GetName())
 	}
+	if len(names) == 0 {
+		return fmt.Errorf("installing CRDs: there is none in %q", path)
+	}
 	return c.awaitCRDs(ctx, names)
 }
 
-func (c *Cluster) installSnapshotCRDs(ctx context.Context) error {
-	began := time.Now()
-	if err := c.InstallCRDs(ctx, c.opts.SnapshotCRDs); err != nil {
-		return err
+// manifestsIn returns the YAML files of a folder, or the file that path is.
+func manifestsIn(path string) ([]string, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, fmt.Errorf("installing CRDs: %w", err)
 	}
-	c.opts.logf("snapshot CRDs are served after %.1f s", time.Since(began).Seconds())
+	if !info.IsDir() {
+		return []string{path}, nil
+	}
+	paths, err := filepath.Glob(filepath.Join(path, "*.yaml"))
+	if err != nil || len(paths) == 0 {
+		return nil, errors.Join(fmt.Errorf("installing CRDs: no manifests in %q", path), err)
+	}
+	return paths, nil
+}
+
+// installCRDs installs the definitions that the options ask for.
+func (c *Cluster) installCRDs(ctx context.Context) error {
+	for _, path := range []string{c.opts.SnapshotCRDs, c.opts.ReferenceGrantCRD} {
+		if path == "" {
+			continue
+		}
+		began := time.Now()
+		if err := c.InstallCRDs(ctx, path); err != nil {
+			return err
+		}
+		c.opts.logf("the CRDs of %s are served after %.1f s", path, time.Since(began).Seconds())
+	}
 	return nil
 }
 

@@ -17,6 +17,9 @@ type Options struct {
 	// SnapshotCRDs is the folder with the VolumeSnapshot CRD manifests. When set
 	// they are installed and the snapshot controller is started. Empty: neither.
 	SnapshotCRDs string
+	// ReferenceGrantCRD is the manifest of the ReferenceGrant CRD, or a folder it
+	// is in. When set it is installed. Empty: the API server knows no such kind.
+	ReferenceGrantCRD string
 	// APIServerArgs are appended to kube-apiserver's arguments, for instance
 	// "--feature-gates=CrossNamespaceVolumeDataSource=true". Later flags win.
 	APIServerArgs []string

@@ -50,6 +50,20 @@ func SnapshotCRDs(root string) (string, error) {
 	return filepath.Join(dir, "config", "crd"), nil
 }
 
+// ReferenceGrantCRD returns the manifest of the ReferenceGrant CRD.
+func ReferenceGrantCRD(root string) (string, error) {
+	const module = "sigs.k8s.io/gateway-api"
+	dir, err := output(filepath.Join(root, "hack", "gatewayapi"),
+		"go", "list", "-mod=readonly", "-m", "-f", "{{.Dir}}", module)
+	if err != nil {
+		return "", err
+	}
+	if dir == "" {
+		return "", fmt.Errorf("module %s is not in Go's cache; run `make control-plane`", module)
+	}
+	return filepath.Join(dir, "config", "crd", "standard", "gateway.networking.k8s.io_referencegrants.yaml"), nil
+}
+
 // Provisioner returns the program under test: bin/csi-clone-provisioner, or
 // what CSI_CLONE_PROVISIONER_BINARY names.
 func Provisioner(root string) (string, error) {
