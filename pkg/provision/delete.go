@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"sync"
 
+	"github.com/container-storage-interface/spec/lib/go/csi"
 	v1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/klog/v2"
 	"sigs.k8s.io/sig-storage-lib-external-provisioner/v13/controller"
@@ -13,14 +15,20 @@ import (
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/csidriver"
 )
 
-// deletions remembers whose volume is deleted until the PV is gone, so that the
-// engine, which looks at the PV again after each of its own writes, does not
-// make the driver delete it twice.
+// keepGone is how many PVs that are gone are remembered: a worker of the engine may
+// hold a copy of one for a moment longer.
+const keepGone = 1000
+
+// deletions remembers whose volume is deleted until the PV is gone and a while
+// longer, so that the engine, which looks at the PV again after each of its own
+// writes, does not make the driver delete it twice.
 type deletions struct {
 	mu sync.Mutex
 	// done holds the PVs whose volume is deleted; true once the finalizer is off,
 	// too, and nothing is left to do.
 	done map[types.UID]bool
+	// gone are those of done that are not in the API any more, the oldest first.
+	gone []types.UID
 	// uids of the PVs by name whose deletion the engine has begun.
 	uids map[string]types.UID
 }
@@ -70,11 +78,18 @@ func (p *Provisioner) ShouldDelete(_ context.Context, pv *v1.PersistentVolume) b
 	return !p.deleted.done[pv.UID]
 }
 
-// Gone forgets a PV that is deleted for good.
+// Gone is told of a PV that is deleted for good.
 func (p *Provisioner) Gone(pv *v1.PersistentVolume) {
 	p.deleted.mu.Lock()
 	defer p.deleted.mu.Unlock()
-	delete(p.deleted.done, pv.UID)
+	if _, deleted := p.deleted.done[pv.UID]; deleted {
+		p.deleted.done[pv.UID] = true
+		p.deleted.gone = append(p.deleted.gone, pv.UID)
+	}
+	if len(p.deleted.gone) > keepGone {
+		delete(p.deleted.done, p.deleted.gone[0])
+		p.deleted.gone = p.deleted.gone[1:]
+	}
 	if p.deleted.uids[pv.Name] == pv.UID {
 		delete(p.deleted.uids, pv.Name)
 	}
@@ -97,7 +112,7 @@ func (p *Provisioner) Delete(ctx context.Context, pv *v1.PersistentVolume) error
 	if ok, missing := p.Driver.CanProvision(); !ok {
 		return fmt.Errorf("driver %q cannot delete volumes (no %s capability); PV %q stays", p.Driver.Name, missing, pv.Name)
 	}
-	for _, attachment := range p.Caches.AttachmentsOf(pv.Name) {
+	for _, attachment := range p.attachments(pv) {
 		return fmt.Errorf("the volume of PV %q is still attached to node %q (VolumeAttachment %q); it is deleted when that is gone", pv.Name, attachment.Spec.NodeName, attachment.Name)
 	}
 	handle := pv.Spec.CSI.VolumeHandle
@@ -107,4 +122,13 @@ func (p *Provisioner) Delete(ctx context.Context, pv *v1.PersistentVolume) error
 	p.deleted.add(pv.UID)
 	klog.FromContext(ctx).V(2).Info("Volume deleted", "pv", klog.KObj(pv), "volumeID", handle)
 	return nil
+}
+
+// attachments of the PV, if it is the driver that attaches: no others keep it from
+// deleting a volume.
+func (p *Provisioner) attachments(pv *v1.PersistentVolume) []*storagev1.VolumeAttachment {
+	if !p.Driver.Controller[csi.ControllerServiceCapability_RPC_PUBLISH_UNPUBLISH_VOLUME] {
+		return nil
+	}
+	return p.Caches.AttachmentsOf(pv.Name)
 }

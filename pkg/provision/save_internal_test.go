@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
 	"testing"
 	"time"
 
@@ -82,8 +83,18 @@ func TestDeletions(t *testing.T) {
 		t.Error("a PV that is through is deleted once more")
 	}
 	p.Gone(object)
-	if p.deleted.has(pv) || len(p.deleted.done) != 0 || len(p.deleted.uids) != 0 {
-		t.Error("a PV that is gone is remembered")
+	if p.ShouldDelete(t.Context(), object) {
+		t.Error("a PV that is gone is deleted once more by a worker that was late")
+	}
+	p.Gone(&v1.PersistentVolume{ObjectMeta: metav1.ObjectMeta{Name: "pvc-2", UID: "uid-of-others"}})
+	for i := range keepGone {
+		other := &v1.PersistentVolume{ObjectMeta: metav1.ObjectMeta{Name: "pvc-1", UID: types.UID(strconv.Itoa(i))}}
+		p.deleted.begin(other)
+		p.deleted.add(other.UID)
+		p.Gone(other)
+	}
+	if p.deleted.has(pv) || len(p.deleted.done) != keepGone || len(p.deleted.gone) != keepGone || len(p.deleted.uids) != 0 {
+		t.Errorf("too many PVs that are gone are remembered: %d, %d, %d", len(p.deleted.done), len(p.deleted.gone), len(p.deleted.uids))
 	}
 }
 
