@@ -15,8 +15,14 @@
 //
 // Every test ends with the books: no volume without PV, no PV without volume, no
 // finalizer of ours where it should not be. The provisioner runs with the RBAC
-// that is shipped, and a denial in its log fails the test; so does a stop that
-// is not clean.
+// that is shipped, or what the test chose instead (As, WithoutRule, WithRules),
+// and a denial in its log fails the test; so does a stop that is not clean.
+//
+// Nothing runs pods or attaches volumes; tests say that it happened, by Pod,
+// CreatePod, EndPod and Attach. What of these is left at the end of a test is
+// removed before the books are checked. Whatever belongs to the whole cluster and
+// would be felt by other tests (DefaultClass, InstallReferenceGrants, feature
+// gates) needs a cluster of the test's own: StartCluster and On.
 //
 // Methods that wait or read fail the test themselves and must be called from its
 // goroutine.
