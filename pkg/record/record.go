@@ -59,7 +59,10 @@ func Pinned(keys wellknown.Record, naming Naming, claim *v1.PersistentVolumeClai
 	}
 	request := claim.Spec.Resources.Requests[v1.ResourceStorage]
 	bytes, err := strconv.ParseInt(claim.Annotations[keys.RequiredBytes], 10, 64)
-	if err == nil && bytes > 0 && request.CmpInt64(bytes) <= 0 {
+	if err != nil || bytes <= 0 || request.AsApproximateFloat64() >= 1<<64 {
+		return p // an exact comparison with 1e100000000 would take minutes
+	}
+	if request.CmpInt64(bytes) <= 0 {
 		p.RequiredBytes = bytes
 	}
 	return p

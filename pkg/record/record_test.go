@@ -3,6 +3,7 @@ package record_test
 import (
 	"strings"
 	"testing"
+	"time"
 
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -193,12 +194,18 @@ func TestPinnedBytesOfAFraction(t *testing.T) {
 
 // What does not fit into 63 bits is more than any pin can say.
 func TestPinnedBytesOfAHugeClaim(t *testing.T) {
-	for _, asked := range []string{"20E", "20000000000000000000"} {
-		c := claim("-", "1553255926290448384")
-		c.Spec.Resources.Requests[v1.ResourceStorage] = resource.MustParse(asked)
-		if got := record.Pinned(keys(), naming(), c).RequiredBytes; got != 0 {
-			t.Errorf("%d bytes are believed for a claim that asks for %s", got, asked)
+	began := time.Now()
+	for _, asked := range []string{"20E", "20000000000000000000", "9223372036854775808", "1e1000", "1e10000000"} {
+		for _, bytes := range []string{"1553255926290448384", "9223372036854775807"} {
+			c := claim("-", bytes)
+			c.Spec.Resources.Requests[v1.ResourceStorage] = resource.MustParse(asked)
+			if got := record.Pinned(keys(), naming(), c).RequiredBytes; got != 0 {
+				t.Errorf("%d bytes are believed for a claim that asks for %s", got, asked)
+			}
 		}
+	}
+	if took := time.Since(began); took > time.Second {
+		t.Errorf("took %s: the digits of the largest were counted", took)
 	}
 }
 

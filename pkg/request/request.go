@@ -90,7 +90,7 @@ func pinned(in Input, bytes int64) int64 {
 // RequiredBytes returns how many bytes CreateVolume must be asked for: the
 // claim's request, fractions rounded up, or the source volume's real capacity,
 // whichever is larger. A nil source means a blank volume. The verdict is Refuse
-// when the request is absent or not positive.
+// when the request is absent, not positive, or more than 63 bits can say.
 //
 // Rule: volume cloning, size; CSI spec, CreateVolume, capacity_range.
 func RequiredBytes(claim *v1.PersistentVolumeClaim, src *source.Volume) (int64, verdict.Verdict) {
@@ -99,10 +99,10 @@ func RequiredBytes(claim *v1.PersistentVolumeClaim, src *source.Volume) (int64, 
 		return 0, verdict.Refused(verdict.InvalidSize,
 			"the claim asks for no size; create it again with spec.resources.requests.storage")
 	}
-	bytes := asked.Value()
-	if asked.Sign() <= 0 || bytes <= 0 || asked.CmpInt64(bytes) > 0 { // Value wraps around
+	bytes, fits := source.Bytes(asked)
+	if !fits || bytes == 0 {
 		return 0, verdict.Refused(verdict.InvalidSize,
-			"the claim asks for %s, which no volume can have; create it again with a positive spec.resources.requests.storage below 8Ei", asked.String())
+			"the claim asks for %s, which no volume can have; create it again with a positive spec.resources.requests.storage below 8Ei", source.Written(asked))
 	}
 	if src != nil {
 		bytes = max(bytes, src.Bytes)

@@ -155,16 +155,24 @@ func sameMode(f Facts, ref Ref) verdict.Verdict {
 }
 
 // bigEnough is rule 8. It compares what the two users asked for; what the
-// driver made of it is the business of request.RequiredBytes.
+// driver made of it is the business of request.RequiredBytes, as long as it can
+// be asked for at all.
 func bigEnough(f Facts, ref Ref) verdict.Verdict {
+	for _, r := range reports(f) {
+		if _, fits := Bytes(r.capacity); !fits {
+			return verdict.Refused(verdict.CloneSourceUnusable,
+				"cannot clone source PVC %q: %s reports a capacity of %s, which no volume can have (8Ei or more); create the claim again with another source",
+				ref.Shown, r.by, Written(r.capacity))
+		}
+	}
 	asked := f.Claim.Spec.Resources.Requests[v1.ResourceStorage]
 	needed := f.Source.Spec.Resources.Requests[v1.ResourceStorage]
-	if asked.Cmp(needed) >= 0 {
+	if enough(asked, needed) {
 		return verdict.Verdict{}
 	}
 	return verdict.Refused(verdict.CloneTooSmall,
 		"clone needs at least %s: source PVC %q has %s, this claim asks for %s; create the claim again with spec.resources.requests.storage: %s",
-		needed.String(), ref.Shown, needed.String(), asked.String(), needed.String())
+		Written(needed), ref.Shown, Written(needed), Written(asked), Written(needed))
 }
 
 // mode: nil means Filesystem (Kubernetes API, PersistentVolumeClaimSpec).
@@ -175,15 +183,14 @@ func mode(claim *v1.PersistentVolumeClaim) v1.PersistentVolumeMode {
 	return *claim.Spec.VolumeMode
 }
 
-// capacity is the larger of what PV and claim report: after an expansion either
-// may lag behind.
+// capacity is the largest that is reported of the source volume.
 func capacity(f Facts) int64 {
-	pv := f.SourcePV.Spec.Capacity[v1.ResourceStorage]
-	claim := f.Source.Status.Capacity[v1.ResourceStorage]
-	if pv.Cmp(claim) < 0 {
-		pv = claim
+	var most int64
+	for _, r := range reports(f) {
+		bytes, _ := Bytes(r.capacity)
+		most = max(most, bytes)
 	}
-	return max(pv.Value(), 0)
+	return most
 }
 
 // ClassName returns the name of the claim's class; the annotation of old beats

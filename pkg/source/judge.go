@@ -65,7 +65,7 @@ func Judge(f Facts) (*Volume, verdict.Verdict) {
 // VolumeOf returns the source volume as far as it is known, whatever the rules say
 // of it: to repeat a request, not to begin one. nil if there is none.
 func VolumeOf(f Facts) *Volume {
-	if f.Source == nil || f.SourcePV == nil || f.SourcePV.Spec.CSI == nil || f.SourcePV.Spec.CSI.Driver != f.Driver {
+	if f.SourcePV == nil || f.SourcePV.Spec.CSI == nil || f.SourcePV.Spec.CSI.Driver != f.Driver {
 		return nil
 	}
 	return &Volume{Handle: f.SourcePV.Spec.CSI.VolumeHandle, Bytes: capacity(f)}

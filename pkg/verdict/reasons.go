@@ -90,7 +90,7 @@ func Catalogue() []Entry {
 		{CloneNamespace, Warning, claim, "The source is in another namespace, and the provisioner runs without the feature gate CrossNamespaceVolumeDataSource.", "Name a source in the claim's namespace, or have the gate switched on."},
 		{CloneClassMismatch, Warning, claim, "Source and clone differ in StorageClass (only with `--clone-policy=strict`).", "Create the claim again with the class of the source. To clone across classes, run the provisioner with `--clone-policy=compatible`."},
 		{CloneNotSupported, Warning, claim, "The driver does not report the CLONE_VOLUME capability.", "Use a snapshot, or a StorageClass of a driver that clones."},
-		{CloneSourceUnusable, Warning, claim, "The source's volume is not a CSI volume of the driver that shall clone it, or PV and PVC do not belong together.", "Name a source that was provisioned by the same driver."},
+		{CloneSourceUnusable, Warning, claim, "The source's volume is not a CSI volume of the driver that shall clone it, or reports a capacity that no volume can have, or PV and PVC do not belong together.", "Name a source that was provisioned by the same driver."},
 		{CloneSourceDeleting, Warning, claim, "The source is being deleted.", "Delete the claim and name another source."},
 		{CloneModeMismatch, Warning, claim, "Source and clone differ in volumeMode.", "Create the claim again with the volumeMode of the source."},
 		{CloneTooSmall, Warning, claim, "The claim asks for less than its source has.", "Create the claim again with at least the size of the source."},
