@@ -14,11 +14,13 @@ import (
 //   - No answer, or one that speaks of work in progress (Canceled,
 //     DeadlineExceeded, Unavailable, Aborted), or an error that is no gRPC
 //     status: Lost.
-//   - Codes that a driver also uses when it stumbled halfway, or that speak of
-//     something that exists (Unknown, Internal, DataLoss, AlreadyExists):
-//     Unproven.
 //   - Unauthenticated and PermissionDenied: Denied.
-//   - Everything else is the driver's word that nothing exists: Absent.
+//   - InvalidArgument, NotFound (the source), ResourceExhausted,
+//     FailedPrecondition, OutOfRange and Unimplemented are the driver's word that
+//     nothing exists: Absent.
+//   - Codes that a driver also uses when it stumbled halfway, that speak of
+//     something that exists (Unknown, Internal, DataLoss, AlreadyExists), or that
+//     gRPC does not have: Unproven.
 //
 // Source: CSI spec, CreateVolume errors and "error scheme"; design, "The
 // ledger".
@@ -33,12 +35,13 @@ func Meaning(err error) ledger.Answer {
 	switch st.Code() {
 	case codes.Canceled, codes.DeadlineExceeded, codes.Unavailable, codes.Aborted:
 		return ledger.Lost
-	case codes.OK, codes.Unknown, codes.Internal, codes.DataLoss, codes.AlreadyExists:
-		return ledger.Unproven
 	case codes.Unauthenticated, codes.PermissionDenied:
 		return ledger.Denied
-	default:
+	case codes.InvalidArgument, codes.NotFound, codes.ResourceExhausted,
+		codes.FailedPrecondition, codes.OutOfRange, codes.Unimplemented:
 		return ledger.Absent
+	default:
+		return ledger.Unproven
 	}
 }
 

@@ -33,6 +33,7 @@ func TestMeaning(t *testing.T) {
 		{"Internal proves nothing", status.Error(codes.Internal, ""), ledger.Unproven},
 		{"DataLoss proves nothing", status.Error(codes.DataLoss, ""), ledger.Unproven},
 		{"AlreadyExists proves the contrary", status.Error(codes.AlreadyExists, ""), ledger.Unproven},
+		{"a code that gRPC does not have proves nothing", status.Error(codes.Code(17), ""), ledger.Unproven},
 		{"InvalidArgument is final", status.Error(codes.InvalidArgument, ""), ledger.Absent},
 		{"NotFound, the source, is final", status.Error(codes.NotFound, ""), ledger.Absent},
 		{"ResourceExhausted is final", status.Error(codes.ResourceExhausted, ""), ledger.Absent},
