@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/spf13/pflag"
+	"k8s.io/apimachinery/pkg/util/validation"
 	logsapi "k8s.io/component-base/logs/api/v1"
 )
 
@@ -138,7 +139,11 @@ func (l *labels) Set(value string) error {
 		if !found || strings.Contains(v, ":") {
 			return fmt.Errorf("label %q is not of the form key:value", pair)
 		}
-		(*l)[strings.TrimSpace(key)] = strings.TrimSpace(v)
+		key, v = strings.TrimSpace(key), strings.TrimSpace(v)
+		if wrong := append(validation.IsQualifiedName(key), validation.IsValidLabelValue(v)...); len(wrong) > 0 {
+			return fmt.Errorf("label %q is none that Kubernetes takes: %s", pair, strings.Join(wrong, "; "))
+		}
+		(*l)[key] = v
 	}
 	return nil
 }

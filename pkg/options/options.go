@@ -1,8 +1,12 @@
 package options
 
 import (
+	"errors"
 	"fmt"
+	"math"
 	"os"
+	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -86,8 +90,17 @@ type LeaderElection struct {
 type Environment func(key string) (string, bool)
 
 // Parse reads the arguments (without the program's name) and the environment.
-// pflag.ErrHelp means that the help was asked for, and has been printed.
+// pflag.ErrHelp means that the help was asked for, and has been printed. Every
+// other error is one line.
 func Parse(args []string, env Environment) (*Options, error) {
+	o, err := parse(args, env)
+	if err != nil && strings.ContainsAny(err.Error(), "\n\r") { // pflag quotes not all that it quotes
+		return nil, errors.New(strings.NewReplacer("\n", `\n`, "\r", `\r`).Replace(err.Error()))
+	}
+	return o, err
+}
+
+func parse(args []string, env Environment) (*Options, error) {
 	o := &Options{}
 	flags := o.Flags()
 	if err := flags.Parse(args); err != nil {
@@ -140,8 +153,10 @@ func (o *Options) validate(flags *pflag.FlagSet) error {
 		{o.WorkerThreads < 1, "--worker-threads must be at least 1"},
 		{o.Timeout <= 0, "--timeout must be positive"},
 		{o.RetryIntervalStart <= 0 || o.RetryIntervalMax < o.RetryIntervalStart, "--retry-interval-start must be positive and not above --retry-interval-max"},
+		{math.IsNaN(o.KubeAPIQPS) || math.IsInf(o.KubeAPIQPS, 0), fmt.Sprintf("--kube-api-qps=%v is no rate; give a number, 0 for no limit", o.KubeAPIQPS)},
 		{o.KubeAPIQPS < 0 || o.KubeAPIBurst < 0, "--kube-api-qps and --kube-api-burst must not be negative"},
 		{!strings.HasPrefix(o.MetricsPath, "/"), fmt.Sprintf("--metrics-path=%q must begin with /", o.MetricsPath)},
+		{!servable(o.MetricsPath), fmt.Sprintf("--metrics-path=%q cannot be served; use letters, digits, dashes, dots and underscores between slashes, and not a path of /healthz, /readyz or /debug/pprof/", o.MetricsPath)},
 	}
 	for _, c := range checks {
 		if c.bad {
@@ -155,6 +170,16 @@ func (o *Options) validate(flags *pflag.FlagSet) error {
 func fitsPVName(prefix string) bool {
 	const uid = "00000000-0000-0000-0000-000000000000"
 	return len(validation.IsDNS1123Subdomain(prefix+"-"+uid)) == 0
+}
+
+// path is one that net/http takes for itself, and no pattern.
+var path = regexp.MustCompile(`^/$|^(/[A-Za-z0-9_-][A-Za-z0-9._-]*)+/?$`)
+
+// servable: metrics can stand there beside health and profiles. Where two things
+// are served at one path the program would break on starting.
+func servable(metrics string) bool {
+	taken := []string{"/healthz", "/healthz/leader-election", "/readyz"}
+	return path.MatchString(metrics) && !slices.Contains(taken, metrics) && !strings.HasPrefix(metrics, "/debug/pprof/")
 }
 
 // validate: the lease must outlive its renewal, and the renewal a retry with

@@ -139,6 +139,10 @@ func TestRefusals(t *testing.T) {
 	}
 	const retries = "--retry-interval-start must be positive and not above --retry-interval-max"
 	const rates = "--kube-api-qps and --kube-api-burst must not be negative"
+	const labelForm = `must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')`
+	unservable := func(path string) string {
+		return `--metrics-path="` + path + `" cannot be served; use letters, digits, dashes, dots and underscores between slashes, and not a path of /healthz, /readyz or /debug/pprof/`
+	}
 	lease := func(lease, renew, retry string) string {
 		return "leader election needs --leader-election-lease-duration (" + lease + ") > --leader-election-renew-deadline (" + renew + ") > 1.2 x --leader-election-retry-period (" + retry + ")"
 	}
@@ -161,6 +165,14 @@ func TestRefusals(t *testing.T) {
 		{"a first pause above the longest", "--retry-interval-start=2s --retry-interval-max=1s", retries},
 		{"a negative rate", "--kube-api-qps=-1", rates},
 		{"a negative burst", "--kube-api-burst=-1", rates},
+		{"a rate that is no number", "--kube-api-qps=NaN", "--kube-api-qps=NaN is no rate; give a number, 0 for no limit"},
+		{"a rate without end", "--kube-api-qps=+Inf", "--kube-api-qps=+Inf is no rate; give a number, 0 for no limit"},
+		{"metrics where health is", "--metrics-path=/healthz", unservable("/healthz")},
+		{"metrics where profiles are", "--metrics-path=/debug/pprof/", unservable("/debug/pprof/")},
+		{"a path that is a pattern", "--metrics-path=/{metrics", unservable("/{metrics")},
+		{"a path that goes up", "--metrics-path=/a/../b", unservable("/a/../b")},
+		{"a path with an empty part", "--metrics-path=//metrics", unservable("//metrics")},
+		{"a label without a key", "--leader-election-labels=:b", `invalid argument ":b" for "--leader-election-labels" flag: label ":b" is none that Kubernetes takes: name part must be non-empty; name part ` + labelForm},
 		{"a path without a slash", "--metrics-path=metrics", `--metrics-path="metrics" must begin with /`},
 		{"no path", "--metrics-path=", `--metrics-path="" must begin with /`},
 		{"a lease that ends before it is renewed", "--leader-election --leader-election-lease-duration=10s", lease("10s", "10s", "5s")},
@@ -186,6 +198,19 @@ func TestRefusals(t *testing.T) {
 				t.Errorf("got  %v\nwant %s", err, c.want)
 			}
 		})
+	}
+}
+
+// A log that is read line by line shows the whole of it.
+func TestRefusalsOfLineBreaksAreOneLine(t *testing.T) {
+	for arg, want := range map[string]string{
+		"--a\nb":                   `unknown flag: --a\nb`,
+		"-\r":                      `unknown shorthand flag: '\r' in -\r`,
+		"--metrics-address=a\r\nb": `--metrics-address=a\r\nb is not supported yet by this version (use --http-endpoint); remove it`,
+	} {
+		if _, err := options.Parse([]string{arg}, environment(nil)); err == nil || err.Error() != want {
+			t.Errorf("got  %q\nwant %q", err, want)
+		}
 	}
 }
 
