@@ -13,7 +13,7 @@ export CGO_ENABLED = 0
 export GOWORK = off
 
 .DEFAULT_GOAL := help
-.PHONY: help build programs control-plane demo demo-stop test unit sanity integration \
+.PHONY: help build programs control-plane demo demo-stop test unit fuzz sanity integration \
 	lint verify vendor generate image clean
 
 help: ## list the targets
@@ -40,11 +40,11 @@ demo-stop: ## stop and remove what KEEP=1 make demo left running
 	done; \
 	if [ -z "$$found" ]; then echo "no demo was left running"; fi
 
-test: ## run all tests: unit, sanity, integration
-	@failed=; \
+test: ## run all tests: unit, fuzz (2 s each), sanity, integration
+	@failed=; export FUZZTIME="$${FUZZTIME:-2s}"; \
 	$(STAGE) build $(SUBMAKE) build || failed="$$failed build"; \
 	$(STAGE) control-plane $(SUBMAKE) control-plane || failed="$$failed control-plane"; \
-	for stage in unit sanity integration; do \
+	for stage in unit fuzz sanity integration; do \
 		$(STAGE) $$stage $(SUBMAKE) $$stage || failed="$$failed $$stage"; \
 	done; \
 	if [ -n "$$failed" ]; then echo "=== FAILED:$$failed"; exit 1; fi; \
@@ -52,6 +52,9 @@ test: ## run all tests: unit, sanity, integration
 
 unit: control-plane ## test each package by itself, and the conventions of this repository
 	go test -count=1 ./cmd/... ./pkg/... ./hack/... ./test/kit/... ./test/house/...
+
+fuzz: ## run each fuzz test for a while (FUZZTIME=5s)
+	hack/fuzz.sh
 
 sanity: ## test the demo driver with the CSI conformance suite
 	cd hack/sanity && go test -count=1 ./...

@@ -8,8 +8,6 @@ import (
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/record"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/wellknown"
@@ -239,36 +237,4 @@ func TestOn(t *testing.T) {
 			}
 		})
 	}
-}
-
-func FuzzPinned(f *testing.F) {
-	for _, name := range []string{"", "-", "pvc-" + uid, "pvc-0", "a-b-0d6b", "PVC-0d6b", "\xff-0d6b"} {
-		f.Add(name, uid, "10737418240", "10Gi")
-	}
-	f.Add("pvc-", "", "-1", "0")
-	f.Add("pvc-0", "0", "9223372036854775808", "16Ei")
-	f.Fuzz(func(t *testing.T, name, uid, bytes, asked string) {
-		c := claim(name, bytes)
-		c.UID = types.UID(uid)
-		quantity, err := resource.ParseQuantity(asked)
-		if err != nil {
-			quantity = resource.Quantity{}
-		}
-		c.Spec.Resources.Requests[v1.ResourceStorage] = quantity
-		pins := record.Pinned(keys(), naming(), c)
-		if pins.VolumeName != "" {
-			_, end, _ := strings.Cut(name, "-")
-			switch {
-			case pins.VolumeName != name:
-				t.Errorf("made up the name %q from %q", pins.VolumeName, name)
-			case len(validation.IsDNS1123Subdomain(name)) > 0:
-				t.Errorf("believed %q, which no PV can be called", name)
-			case uid == "" || end == "":
-				t.Errorf("believed %q for uid %q", name, uid)
-			}
-		}
-		if pins.RequiredBytes < 0 || pins.RequiredBytes > 0 && quantity.CmpInt64(pins.RequiredBytes) > 0 {
-			t.Errorf("believed %d bytes for a claim that asks for %s", pins.RequiredBytes, quantity.String())
-		}
-	})
 }

@@ -2,7 +2,6 @@ package request_test
 
 import (
 	"maps"
-	"strings"
 	"testing"
 
 	storagev1 "k8s.io/api/storage/v1"
@@ -117,36 +116,4 @@ func TestParametersRefuses(t *testing.T) {
 			}
 		})
 	}
-}
-
-func FuzzParameters(f *testing.F) {
-	f.Add("pool", "ssd", "fstype", "ext4")
-	f.Add("csi.storage.k8s.io/fstype", "xfs", "FSTYPE", "ext4")
-	f.Add("csi.storage.k8s.io/provisioner-secret-name", "x", "", "")
-	f.Add("csiNodeStageSecretName", "x", "csi.storage.k8s.io/\xff", "y")
-	f.Fuzz(func(t *testing.T, key1, value1, key2, value2 string) {
-		class := classOf(map[string]string{key1: value1, key2: value2})
-		before := maps.Clone(class.Parameters)
-		got, fsType, v := request.Parameters(class)
-		if !maps.Equal(class.Parameters, before) {
-			t.Errorf("the class was changed: %v", class.Parameters)
-		}
-		if !v.Ready() {
-			if got != nil || fsType != "" || v.Message == "" {
-				t.Errorf("refused with %v, %q and the words %q", got, fsType, v.Message)
-			}
-			return
-		}
-		if got == nil {
-			t.Error("the map is nil")
-		}
-		for key, value := range got {
-			if strings.HasPrefix(key, "csi.storage.k8s.io/") {
-				t.Errorf("the reserved %q reaches the driver", key)
-			}
-			if before[key] != value {
-				t.Errorf("%q became %q", key, value)
-			}
-		}
-	})
 }

@@ -480,55 +480,6 @@ func TestJudgeChangesNothing(t *testing.T) {
 	}
 }
 
-// Whatever users and drivers write into the objects, the rule gives an answer,
-// and a volume exactly when it is ready and there is a source.
-func FuzzJudge(f *testing.F) {
-	f.Add("", "PersistentVolumeClaim", "db", "", "10Gi", "10Gi", "Bound", uint16(0))
-	f.Add("", "PersistentVolumeClaim", "copy", "shop", "-1", "", "Lost", uint16(1))
-	f.Add("snapshot.storage.k8s.io", "VolumeSnapshot", "s", "vault", "16Ei", "100m", "Pending", uint16(0x7f))
-	f.Add("example.org", "Image", "", "", "9E", "0", "", uint16(0xffff))
-	f.Fuzz(func(t *testing.T, group, kind, name, namespace, asked, has, phase string, bits uint16) {
-		on := func(bit int) bool { return bits&(1<<bit) != 0 }
-		facts := fit()
-		facts.Claim.Spec.Resources.Requests = list(asked)
-		facts.Source.Spec.Resources.Requests, facts.SourcePV.Spec.Capacity = list(has), list(has)
-		facts.Source.Status.Phase = v1.PersistentVolumeClaimPhase(phase)
-		facts.SourcePV.Status.Phase = v1.PersistentVolumePhase(phase)
-		facts.Claim.Spec.DataSource = &v1.TypedLocalObjectReference{APIGroup: &group, Kind: kind, Name: name}
-		facts.CanClone, facts.Recorded = !on(0), on(1)
-		if on(2) {
-			facts.Claim.Spec.DataSource = nil
-			facts.Claim.Spec.DataSourceRef = &v1.TypedObjectReference{APIGroup: &group, Kind: kind, Name: name, Namespace: &namespace}
-		}
-		if on(3) {
-			facts.Source = nil
-		}
-		if on(4) {
-			facts.SourcePV = nil
-		}
-		if on(5) && facts.SourcePV != nil {
-			facts.SourcePV.Spec.CSI = nil
-		}
-		if on(6) && facts.SourcePV != nil {
-			facts.SourcePV.Spec.ClaimRef = nil
-		}
-		if on(7) && facts.Source != nil {
-			facts.Source.Spec.VolumeName = ""
-		}
-		volume, v := source.Judge(facts)
-		ref := source.Of(facts.Claim)
-		if wanted := v.Ready() && ref.Kind == source.Claim; (volume != nil) != wanted {
-			t.Errorf("%s for %+v with volume %+v", v.Kind, ref, volume)
-		}
-		if !v.Ready() && v.Message == "" {
-			t.Errorf("%s without a word", v.Kind)
-		}
-		if volume != nil && volume.Bytes < 0 {
-			t.Errorf("%d bytes", volume.Bytes)
-		}
-	})
-}
-
 func list(size string) v1.ResourceList {
 	quantity, err := resource.ParseQuantity(size)
 	if err != nil {

@@ -29,7 +29,7 @@ func Bytes(q resource.Quantity) (bytes int64, fits bool) {
 	return bytes, true
 }
 
-// Written returns a quantity for a message.
+// Written returns a quantity for a message, in few characters.
 func Written(q resource.Quantity) string {
 	switch {
 	case q.Sign() == 0:
@@ -39,7 +39,11 @@ func Written(q resource.Quantity) string {
 	case q.AsApproximateFloat64() < -1.01e30:
 		return "less than -1e30"
 	}
-	return q.String()
+	if text := q.String(); len(text) <= 60 {
+		return text
+	}
+	// It is still as the user wrote it, with a page of zeros in front perhaps.
+	return resource.NewDecimalQuantity(*q.AsDec(), q.Format).String()
 }
 
 // enough says whether a request is at least as large as another, to the last

@@ -2,6 +2,7 @@ package source_test
 
 import (
 	"math"
+	"strings"
 	"testing"
 	"time"
 
@@ -66,6 +67,7 @@ func TestWritten(t *testing.T) {
 		"-1e1000":                            "less than -1e30",
 		"-12345678901234567890123456789012k": "less than -1e30",
 		"0e1000000":                          "0",
+		strings.Repeat("0", 1000) + "1Gi":    "1Gi",
 	} {
 		if got := source.Written(resource.MustParse(quantity)); got != want {
 			t.Errorf("%s is written as %q, want %q", quantity, got, want)
