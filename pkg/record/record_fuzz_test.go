@@ -145,7 +145,7 @@ func FuzzWriteAndErase(f *testing.F) {
 		if patch, err = record.Erase(keys(), written); err != nil {
 			t.Fatal(err)
 		}
-		erased := applyStrategic(t, written, patch)
+		erased := apply(t, written, patch)
 		want := before.DeepCopy()
 		want.Finalizers = slices.DeleteFunc(want.Finalizers, func(name string) bool { return name == keys().Finalizer })
 		delete(want.Annotations, keys().VolumeName)

@@ -1,14 +1,17 @@
 package source_test
 
 import (
+	"encoding/json"
 	"math"
 	"math/big"
 	"reflect"
+	"slices"
 	"testing"
 	"time"
 
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/source"
@@ -121,6 +124,7 @@ func contract(f source.Facts) map[string]bool {
 	rules["rule 3: the PV names it"] = back != nil && back.UID != "" && back.UID == f.Source.UID && back.Name == f.Source.Name && back.Namespace == f.Source.Namespace
 	rules["rule 3: of the driver"] = csi != nil && csi.Driver == f.Driver
 	rules["rule 4: not being deleted, unless the work has begun"] = f.Recorded || f.Source.DeletionTimestamp == nil
+	rules["rule 5: the same class, if the policy is strict and the work has not begun"] = !f.Strict || f.Recorded || source.ClassName(f.Source) == source.ClassName(f.Claim)
 	rules["rule 7: the same mode"] = block(f.Source) == block(f.Claim)
 	// What no volume can have is refused by package request.
 	rules["rule 8: no smaller"] = asked.Cmp(needed) >= 0 || !possible && (asked.Sign() > 0 || needed.Sign() <= 0)
@@ -152,7 +156,7 @@ func FuzzJudge(f *testing.F) {
 	f.Add("", claimKind, "copy", "-1", "", "", "", "Lost", "", uint32(1))
 	f.Add("snapshot.storage.k8s.io", "VolumeSnapshot", "s", "16Ei", "100m", "1", "1", "Pending", "uid-db", uint32(0x7f))
 	f.Add("example.org", "Image", "", "9E", "0", "20E", "1e30", "", "uid-other", uint32(0xffff))
-	for bit := range 20 {
+	for bit := range 24 {
 		f.Add("", claimKind, "db", "10Gi", "10240Mi", "12Gi", "1G", "Bound", "uid-db", uint32(1)<<bit)
 	}
 	f.Fuzz(func(t *testing.T, group, kind, name, asked, needed, pv, status, phase, uid string, bits uint32) {
@@ -220,6 +224,16 @@ func arrange(bits uint32, kind, name, phase string) source.Facts {
 			change()
 		}
 	}
+	facts.Strict = on(20)
+	if on(21) {
+		facts.Claim.Spec.StorageClassName = &name
+	}
+	if on(22) && facts.Source != nil {
+		facts.Source.Spec.StorageClassName = &kind
+	}
+	if on(23) && facts.Source != nil {
+		facts.Source.Annotations = map[string]string{"volume.beta.kubernetes.io/storage-class": name}
+	}
 	return facts
 }
 
@@ -249,4 +263,31 @@ func answered(t *testing.T, facts source.Facts, volume *source.Volume, v verdict
 	if again, w := source.Judge(facts); w != v || !reflect.DeepEqual(again, volume) {
 		t.Errorf("the second time the verdict is %+v, was %+v", w, v)
 	}
+}
+
+// Whatever somebody writes into a ReferenceGrant, it grants no more than one of its
+// entries says, and nothing to a namespace that it does not name.
+func FuzzGranted(f *testing.F) {
+	f.Add(`{"from":[{"group":"","kind":"PersistentVolumeClaim","namespace":"shop"}],"to":[{"group":"","kind":"PersistentVolumeClaim"}]}`, "shop", "db")
+	f.Add(`{"from":[{"kind":"PersistentVolumeClaim","namespace":"zoo"}],"to":[{"kind":"PersistentVolumeClaim","name":"db"}]}`, "shop", "db")
+	f.Add(`{"from":null,"to":[{}]}`, "", "")
+	f.Add(`[]`, "shop", "db")
+	f.Add(`{"from":{"namespace":"shop"}}`, "shop", "db")
+	f.Fuzz(func(t *testing.T, spec, from, name string) {
+		var parsed any
+		if json.Unmarshal([]byte(spec), &parsed) != nil {
+			return
+		}
+		grant := source.GrantOf(&unstructured.Unstructured{Object: map[string]any{"spec": parsed}})
+		ref := source.Ref{Kind: source.Claim, Namespace: "vault", Name: name}
+		if !source.Granted([]source.Grant{grant}, from, ref) {
+			return
+		}
+		if !slices.Contains(grant.From, source.GrantFrom{Kind: claimKind, Namespace: from}) {
+			t.Errorf("%s grants claims of namespace %q something", spec, from)
+		}
+		if !slices.Contains(grant.To, source.GrantTo{Kind: claimKind}) && !slices.Contains(grant.To, source.GrantTo{Kind: claimKind, Name: name}) {
+			t.Errorf("%s grants claim %q", spec, name)
+		}
+	})
 }
