@@ -27,7 +27,11 @@ func checks() []check {
 		{"the product requires what ships", requirements},
 		{"the expected pages exist", pages},
 		{"every make target has help", makeHelp},
-		{"every reason is documented", reasonsDocumented},
+		{"every reason is explained", reasonsExplained},
+		{"events have reasons of the catalogue", reasonsFromCatalogue},
+		{"pages name reasons that exist", reasonsNamed},
+		{"pages name flags that exist", flagsNamed},
+		{"the tests that prove compatibility exist", testsNamed},
 		{"every permission has a reason", permissionReasons},
 	}
 }

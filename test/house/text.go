@@ -2,19 +2,14 @@ package house
 
 import (
 	"fmt"
-	"go/ast"
-	"go/token"
 	"path"
 	"regexp"
-	"strconv"
 	"strings"
 )
 
 const (
 	// changelog is the page for the person who upgrades.
 	changelog = "CHANGELOG.md"
-	// eventsPage is generated from the catalogue of reasons.
-	eventsPage = "docs/events.md"
 	// maxLines is how long a file under pkg/ may get. Longer ones hold two
 	// subjects.
 	maxLines = 400
@@ -83,76 +78,6 @@ func makeHelp(repo *repository) []string {
 		above = line
 	}
 	return broken
-}
-
-// reasonsDocumented checks that every event reason has its place on the page
-// that users search.
-func reasonsDocumented(repo *repository) []string {
-	page, ok := repo.tree[eventsPage]
-	if !ok {
-		return nil // Not generated yet.
-	}
-	var broken []string
-	reasons := 0
-	for _, p := range repo.packages {
-		if !under(p.dir+"/", "pkg") {
-			continue
-		}
-		for _, f := range p.files {
-			if f.test {
-				continue
-			}
-			for value, node := range reasonConstants(f.ast) {
-				reasons++
-				if !regexp.MustCompile(`\b` + regexp.QuoteMeta(value) + `\b`).MatchString(page) {
-					broken = append(broken, fmt.Sprintf("%s: reason %s is not on %s: run make generate", repo.pos(node), value, eventsPage))
-				}
-			}
-		}
-	}
-	if reasons == 0 {
-		return []string{eventsPage + ": no constant of type Reason found under pkg/"}
-	}
-	return sorted(broken)
-}
-
-// reasonConstants returns the string constants of a file that are event reasons:
-// of a type called Reason, or with a name that begins with it.
-func reasonConstants(syntax *ast.File) map[string]ast.Node {
-	reasons := map[string]ast.Node{}
-	for _, declaration := range syntax.Decls {
-		d, ok := declaration.(*ast.GenDecl)
-		if !ok || d.Tok != token.CONST {
-			continue
-		}
-		for _, spec := range d.Specs {
-			s, ok := spec.(*ast.ValueSpec)
-			if !ok {
-				continue
-			}
-			for i, value := range s.Values {
-				literal, isLiteral := value.(*ast.BasicLit)
-				if !isLiteral || literal.Kind != token.STRING || !isReason(s, i) {
-					continue
-				}
-				if text, err := strconv.Unquote(literal.Value); err == nil && text != "" {
-					reasons[text] = s
-				}
-			}
-		}
-	}
-	return reasons
-}
-
-func isReason(s *ast.ValueSpec, i int) bool {
-	typeName := ""
-	switch t := s.Type.(type) {
-	case *ast.Ident:
-		typeName = t.Name
-	case *ast.SelectorExpr:
-		typeName = t.Sel.Name
-	}
-	return typeName == "Reason" || (i < len(s.Names) && strings.HasPrefix(s.Names[i].Name, "Reason"))
 }
 
 // permission finds the first line of a rule in a Role or ClusterRole.

@@ -3,7 +3,7 @@ package house
 import "strings"
 
 func textExamples() []example {
-	return append(fileExamples(), catalogueExamples()...)
+	return append(fileExamples(), permissionExamples()...)
 }
 
 func fileExamples() []example {
@@ -65,38 +65,9 @@ func fileExamples() []example {
 	}
 }
 
-func catalogueExamples() []example {
-	const reasons = `package verdict
-
-type Reason string
-
-const (
-	Small Reason = "CloneTooSmall"
-	Busy  Reason = "CloneSourceBusy"
-)
-
-const ReasonExtra = "ExtraReason"
-const other = "NoReason"
-`
+func permissionExamples() []example {
 	return []example{
 		{
-			name:  "a reason is not on the page, and a longer one does not count for it",
-			check: reasonsDocumented,
-			tree:  tree{"pkg/verdict/a.go": reasons, "docs/events.md": "| `CloneTooSmall` |\n| `CloneSourceBusyNow` |\n"},
-			want: []string{
-				"pkg/verdict/a.go:7: reason CloneSourceBusy is not on docs/events.md: run make generate",
-				"pkg/verdict/a.go:10: reason ExtraReason is not on docs/events.md: run make generate",
-			},
-		}, {
-			name:  "a page without any reason in the code proves nothing",
-			check: reasonsDocumented,
-			tree:  tree{"docs/events.md": "x"},
-			want:  []string{"docs/events.md: no constant of type Reason found under pkg/"},
-		}, {
-			name:  "every reason is on the page",
-			check: reasonsDocumented,
-			tree:  tree{"pkg/verdict/a.go": reasons, "docs/events.md": "`CloneTooSmall` `CloneSourceBusy` `ExtraReason`"},
-		}, {
 			name:  "a permission that nobody explains",
 			check: permissionReasons,
 			tree:  tree{"deploy/kubernetes/rbac.yaml": "rules:\n  # Binding.\n  - apiGroups: [\"\"]\n    resources: [pods]\n  - apiGroups: [apps]\n"},
