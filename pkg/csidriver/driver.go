@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
@@ -37,15 +38,22 @@ type Driver struct {
 // when the connection breaks later: it is not made again, and every call then
 // fails with Unavailable.
 func Connect(ctx context.Context, address string, timeout time.Duration, m metrics.CSIMetricsManager, lost func(error)) (*Driver, error) {
+	var connected atomic.Bool
 	conn, err := connection.Connect(ctx, address, m,
 		connection.WithTimeout(0), // no deadline: ctx decides
 		connection.OnConnectionLoss(func(context.Context) bool {
+			// A driver that accepts and has no time to greet us within a second was
+			// never connected: gRPC tries it again.
+			if !connected.Load() {
+				return true
+			}
 			lost(ErrLost)
 			return false
 		}))
 	if err != nil {
 		return nil, fmt.Errorf("connecting to the CSI driver at %q: %w", address, err)
 	}
+	connected.Store(true)
 	go keepConnected(ctx, conn)
 	d := &Driver{conn: conn, controller: csi.NewControllerClient(conn), timeout: timeout}
 	if err := d.introduce(ctx, m); err != nil {
