@@ -56,7 +56,7 @@ type Pods struct {
 	next    map[string]*round    // namespace -> the look that has not begun
 	busy    map[string]bool      // namespaces that are being looked at
 	denied  map[string]time.Time // namespace -> when RBAC did not let us look
-	watched map[string]bool
+	watched map[string]string    // namespace -> the version that its watch began with
 	// ctx of Start bounds all that is done in the background; nil before.
 	ctx     context.Context
 	workers sync.WaitGroup
@@ -66,7 +66,7 @@ type Pods struct {
 func New(client kubernetes.Interface, waiters Waiters, ticks clock.WithTicker) *Pods {
 	return &Pods{
 		client: client, waiters: waiters, clock: ticks,
-		next: map[string]*round{}, busy: map[string]bool{}, denied: map[string]time.Time{}, watched: map[string]bool{},
+		next: map[string]*round{}, busy: map[string]bool{}, denied: map[string]time.Time{}, watched: map[string]string{},
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/resourceversion"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/tools/cache"
 	toolswatch "k8s.io/client-go/tools/watch"
@@ -27,14 +28,29 @@ const (
 // itself when no claim waits any more. Who calls it waits for waitlist.PodsIn the
 // namespace.
 func (p *Pods) Watch(namespace, version string) {
+	if p.begin(namespace, version) {
+		return
+	}
+	// The watch that is going on began with a later look than the caller's, and does
+	// not tell what happened between the two: a new look does.
+	p.waiters.Wake(waitlist.PodsIn(namespace))
+}
+
+// begin begins the watch, unless one is going on; false if that one began later.
+func (p *Pods) begin(namespace, version string) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.watched[namespace] || p.ctx == nil || p.ctx.Err() != nil {
-		return // the watch that is going on began earlier, and misses nothing
+	if p.ctx == nil || p.ctx.Err() != nil {
+		return true
 	}
-	p.watched[namespace] = true
+	if began, found := p.watched[namespace]; found {
+		order, err := resourceversion.CompareResourceVersion(version, began)
+		return err != nil || order >= 0
+	}
+	p.watched[namespace] = version
 	ctx := p.ctx
 	p.workers.Go(func() { p.watch(ctx, namespace, version) })
+	return true
 }
 
 func (p *Pods) watch(ctx context.Context, namespace, version string) {

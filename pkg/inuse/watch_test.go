@@ -67,6 +67,21 @@ func TestThePodThatEndsWakesWhoWaitsForIt(t *testing.T) {
 	}
 }
 
+// Two claims look one after the other, but the second is faster: what the first
+// waits for may have ended before the watch begins.
+func TestWhoLookedBeforeTheWatchBeganLooksAgain(t *testing.T) {
+	pods, waiters, _ := world(t, watchFrom(make(chan metav1.WatchEvent)))
+	pods.Watch("shop", "10")
+	pods.Watch("shop", "10")
+	if n := len(waiters.woken); n > 0 {
+		t.Errorf("%d were woken for nothing", n)
+	}
+	pods.Watch("shop", "9") // versions are numbers, not words
+	if got := waiters.next(t); got != waitlist.PodsIn("shop") {
+		t.Errorf("woken: %+v", got)
+	}
+}
+
 func TestAWatchGoesOnWhereItWasCutOff(t *testing.T) {
 	first, second := make(chan metav1.WatchEvent), make(chan metav1.WatchEvent)
 	s := &server{watches: func(n int) (int, <-chan metav1.WatchEvent) {
