@@ -15,6 +15,7 @@ import (
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/hack/demodriver"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/test/kit"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/test/kit/cluster"
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/test/kit/faults"
 )
 
 // With these what is driven by a back-off comes too late for any test.
@@ -77,6 +78,38 @@ func touch(env *kit.Env, claim string) {
 	env.Update(claim, kit.Annotation("example.com/touched", time.Now().Format(time.RFC3339Nano)))
 }
 
+// policy is one of the two ways to run the provisioner.
+type policy struct {
+	name    string
+	options []kit.Option
+	args    []string
+	// refer makes a claim name its source.
+	refer func(v1.TypedObjectReference) kit.ClaimOption
+	// strict: rule 5 holds.
+	strict bool
+}
+
+// policies are that of a new installation, and that of one where the image of the
+// incumbent was replaced, and its rights were kept. In the first claims name their
+// source by the older field, in the second by the newer.
+func policies() []policy {
+	return []policy{
+		{name: "strict", refer: dataSource, strict: true},
+		{
+			name:    "compatible",
+			options: []kit.Option{kit.As(kit.IncumbentRBAC)},
+			args:    []string{"--clone-policy=compatible"},
+			refer:   kit.DataSourceRef,
+		},
+	}
+}
+
+func dataSource(ref v1.TypedObjectReference) kit.ClaimOption {
+	return func(claim *v1.PersistentVolumeClaim) {
+		claim.Spec.DataSource = &v1.TypedLocalObjectReference{APIGroup: ref.APIGroup, Kind: ref.Kind, Name: ref.Name}
+	}
+}
+
 // brokenRule is a world in which claim "copy" cannot be provisioned.
 type brokenRule struct {
 	name string
@@ -85,13 +118,40 @@ type brokenRule struct {
 	// prepare makes what the claim refers to; nil for a bound source "src". It
 	// may return what mends the rule.
 	prepare func(*testing.T, *kit.Env) (mend func())
-	// args of the provisioner, beside those that all have.
-	args []string
-	// claim returns the options of claim "copy"; nil for a clone of "src".
-	claim func(*kit.Env) []kit.ClaimOption
+	// from is what the claim names as its source; a nil one is "src".
+	from *v1.TypedObjectReference
+	// options of claim "copy", beside that.
+	options func(*kit.Env) []kit.ClaimOption
 	// event that is sent. {driver}, {class}, {namespace} and {pv} (of the source)
 	// are filled in.
 	event told
+	// strictOnly: under another policy the clone is made.
+	strictOnly bool
+}
+
+// of is a source of a kind of the core group.
+func of(kind, name string) *v1.TypedObjectReference {
+	return &v1.TypedObjectReference{Kind: kind, Name: name}
+}
+
+// nothing is the source of a blank claim.
+var nothing = of("", "")
+
+// copyOf returns claim "copy" of a rule.
+func (r brokenRule) copyOf(env *kit.Env, p policy) *v1.PersistentVolumeClaim {
+	var options []kit.ClaimOption
+	if r.options != nil {
+		options = r.options(env)
+	}
+	switch from := r.from; {
+	case from == nil:
+		options = append(options, p.refer(*of("PersistentVolumeClaim", "src")))
+	case from.Kind != "PersistentVolumeClaim" && from.Kind != "VolumeSnapshot" && from != nothing:
+		options = append(options, kit.DataSourceRef(*from)) // the older field takes no others
+	case from != nothing:
+		options = append(options, p.refer(*from))
+	}
+	return env.Claim("copy", options...)
 }
 
 func bindSource(options ...kit.ClaimOption) func(*testing.T, *kit.Env) func() {
@@ -105,25 +165,30 @@ func bindSource(options ...kit.ClaimOption) func(*testing.T, *kit.Env) func() {
 // noSource prepares nothing.
 func noSource(*testing.T, *kit.Env) func() { return nil }
 
+// createAgain makes the source again.
+func createAgain(env *kit.Env, options ...kit.ClaimOption) func() {
+	return func() {
+		env.Delete("src")
+		env.WaitGone("src")
+		env.Create(env.Claim("src", options...))
+	}
+}
+
 // mendedBy makes the source again the way it should be.
 func mendedBy(wrong, right []kit.ClaimOption) func(*testing.T, *kit.Env) func() {
 	return func(t *testing.T, env *kit.Env) func() {
 		bindSource(wrong...)(t, env)
-		return func() {
-			env.Delete("src")
-			env.WaitGone("src")
-			env.Create(env.Claim("src", right...))
-		}
+		return createAgain(env, right...)
 	}
 }
 
 // oddClass makes class "{class}-odd" with the parameters; without them it is as
-// it should be.
+// it should be. The source is of that class, too.
 func oddClass(parameters map[string]string) func(*testing.T, *kit.Env) func() {
 	return func(t *testing.T, env *kit.Env) func() {
-		bindSource()(t, env)
 		name := env.Class + "-odd"
 		env.CreateClass(name, func(class *storagev1.StorageClass) { class.Parameters = parameters })
+		bindStatic(t, env, name, csiVolume(env.DriverName, volumeByHand(t, env)))
 		return func() {
 			if err := env.Admin.StorageV1().StorageClasses().Delete(env.Ctx, name, metav1.DeleteOptions{}); err != nil {
 				t.Fatal(err)
@@ -133,13 +198,13 @@ func oddClass(parameters map[string]string) func(*testing.T, *kit.Env) func() {
 	}
 }
 
-// plus is a clone of "src" with more options.
-func plus(options ...kit.ClaimOption) func(*kit.Env) []kit.ClaimOption {
-	return func(*kit.Env) []kit.ClaimOption { return append(options, kit.CloneOf("src")) }
+// always is for options that are the same in every test.
+func always(options ...kit.ClaimOption) func(*kit.Env) []kit.ClaimOption {
+	return func(*kit.Env) []kit.ClaimOption { return options }
 }
 
 func inClass(suffix string) func(*kit.Env) []kit.ClaimOption {
-	return func(env *kit.Env) []kit.ClaimOption { return plus(kit.Class(env.Class + suffix))(env) }
+	return func(env *kit.Env) []kit.ClaimOption { return []kit.ClaimOption{kit.Class(env.Class + suffix)} }
 }
 
 // given does what the PV controller does when it knows the class.
@@ -153,22 +218,46 @@ func without(capability csi.ControllerServiceCapability_RPC_Type) func(*demodriv
 	}
 }
 
-// staticSource binds "src" to a PV made by hand.
+// bindStatic binds "src" to a PV made by hand, both of a class.
+func bindStatic(t *testing.T, env *kit.Env, class string, volume v1.PersistentVolumeSource) {
+	t.Helper()
+	pv, claim := staticPV(env, "src", volume), staticClaim(env, "src")
+	pv.Spec.StorageClassName = class
+	kit.Class(class)(claim)
+	createPV(t, env, pv)
+	env.Create(claim)
+	env.WaitBound("src")
+}
+
+// staticSource binds "src" to a PV made by hand, and makes it again as it should
+// be.
 func staticSource(volume v1.PersistentVolumeSource) func(*testing.T, *kit.Env) func() {
 	return func(t *testing.T, env *kit.Env) func() {
-		createPV(t, env, staticPV(env, "src", volume))
-		env.Create(staticClaim(env, "src"))
-		env.WaitBound("src")
-		return func() {
-			env.Delete("src")
-			env.WaitGone("src")
-			env.Create(env.Claim("src"))
-		}
+		bindStatic(t, env, env.Class, volume)
+		return createAgain(env)
 	}
 }
 
-// compatible makes the provisioner clone across classes.
-var compatible = []string{"--clone-policy=compatible"}
+// otherClass makes class "{class}-other", binds a source to which the options are
+// given with its name, and makes that again to which others are given.
+func otherClass(wrong, right func(env *kit.Env, other string) kit.ClaimOption) func(*testing.T, *kit.Env) func() {
+	return func(t *testing.T, env *kit.Env) func() {
+		other := env.Class + "-other"
+		env.CreateClass(other)
+		bindSource(wrong(env, other))(t, env)
+		return createAgain(env, right(env, other))
+	}
+}
+
+func namesOwn(env *kit.Env, _ string) kit.ClaimOption     { return kit.Class(env.Class) }
+func namesOther(_ *kit.Env, other string) kit.ClaimOption { return kit.Class(other) }
+func marksOther(_ *kit.Env, other string) kit.ClaimOption { return kit.BetaClass(other) }
+
+// namesOwnMarksOther names a class by the field and another by the annotation,
+// which wins.
+func namesOwnMarksOther(_ *kit.Env, other string) kit.ClaimOption {
+	return kit.Annotation(v1.BetaStorageClassAnnotation, other)
+}
 
 // driverRules are those about the driver and the class.
 func driverRules() []brokenRule {
@@ -198,16 +287,14 @@ func driverRules() []brokenRule {
 		{
 			name:    "the class has a parameter with a typing error",
 			prepare: oddClass(map[string]string{"csi.storage.k8s.io/fstyp": "ext4"}),
-			claim:   inClass("-odd"),
-			args:    compatible,
+			options: inClass("-odd"),
 			event: told{"Warning", "InvalidStorageClass",
 				`StorageClass "{class}-odd" has the unknown parameter "csi.storage.k8s.io/fstyp"; keys that begin with "csi.storage.k8s.io/" are reserved, correct or remove it`},
 		},
 		{
 			name:    "the class names two file systems",
 			prepare: oddClass(map[string]string{"csi.storage.k8s.io/fstype": "ext4", "FSType": "xfs"}),
-			claim:   inClass("-odd"),
-			args:    compatible,
+			options: inClass("-odd"),
 			event: told{"Warning", "InvalidStorageClass",
 				`StorageClass "{class}-odd" names the file system more than once (FSType, csi.storage.k8s.io/fstype); keep "csi.storage.k8s.io/fstype" only`},
 		},
@@ -216,25 +303,23 @@ func driverRules() []brokenRule {
 			prepare: oddClass(map[string]string{
 				"csi.storage.k8s.io/provisioner-secret-name": "s", "csi.storage.k8s.io/provisioner-secret-namespace": "n",
 			}),
-			claim: inClass("-odd"),
-			args:  compatible,
+			options: inClass("-odd"),
 			event: told{"Warning", "NotSupportedYet",
 				`parameter "csi.storage.k8s.io/provisioner-secret-name" of StorageClass "{class}-odd" is not supported: this version of the provisioner passes no secrets to drivers; use a class without it`},
 		},
 		{
 			name: "the class does not exist",
 			prepare: func(t *testing.T, env *kit.Env) func() {
-				bindSource()(t, env)
+				bindStatic(t, env, env.Class+"-later", csiVolume(env.DriverName, volumeByHand(t, env)))
 				return func() { env.CreateClass(env.Class + "-later") }
 			},
-			claim: func(env *kit.Env) []kit.ClaimOption { return append(inClass("-later")(env), given(env)) },
-			args:  compatible,
+			options: func(env *kit.Env) []kit.ClaimOption { return append(inClass("-later")(env), given(env)) },
 			event: told{"Normal", "StorageClassNotFound",
 				`the claim waits for StorageClass "{class}-later", which does not exist; provisioning starts by itself when it is there`},
 		},
 		{
 			name: "the claim has a VolumeAttributesClass",
-			claim: plus(func(claim *v1.PersistentVolumeClaim) {
+			options: always(func(claim *v1.PersistentVolumeClaim) {
 				name := "gold"
 				claim.Spec.VolumeAttributesClassName = &name
 			}),
@@ -259,7 +344,7 @@ func sourceRules() []brokenRule {
 		{
 			name: "rule 3: the source is being provisioned",
 			prepare: func(_ *testing.T, env *kit.Env) func() {
-				gate := env.Faults.On("CreateVolume").When(func(req any) bool { return !ofClones(req) }).Gate()
+				gate := env.Faults.On("CreateVolume").When(inNamespace(env.Namespace)).Gate()
 				env.Create(env.Claim("src"))
 				<-gate.Entered()
 				return gate.Release
@@ -267,12 +352,19 @@ func sourceRules() []brokenRule {
 			event: told{"Normal", "CloneSourceNotBound", `clone waits until source PVC "src" is bound (it is Pending); it then starts by itself`},
 		},
 		{
-			name: "rule 3: the source waits for its class",
+			name: "rule 3: the source waits for its first consumer",
 			prepare: func(_ *testing.T, env *kit.Env) func() {
-				env.Create(env.Claim("src", kit.Class(env.Class+"-later")))
-				return func() { env.CreateClass(env.Class + "-later") }
+				env.CreateClass(env.Class+"-delayed", func(class *storagev1.StorageClass) {
+					mode := storagev1.VolumeBindingWaitForFirstConsumer
+					class.VolumeBindingMode = &mode
+				})
+				env.Create(env.Claim("src", kit.Class(env.Class+"-delayed")))
+				env.WaitEvent("src", "WaitForFirstConsumer")
+				return func() { env.Update("src", kit.SelectedNode("node-1")) }
 			},
-			args:  compatible,
+			options: func(env *kit.Env) []kit.ClaimOption {
+				return append(inClass("-delayed")(env), kit.SelectedNode("node-1"))
+			},
 			event: told{"Normal", "CloneSourceNotBound", `clone waits until source PVC "src" is bound (it is Pending); it then starts by itself`},
 		},
 		{
@@ -293,7 +385,7 @@ func sourceRules() []brokenRule {
 				staticSource(csiVolume("other.example", "volume-1"))(t, env)
 				dropPV(t, env, env.Namespace+"-static")
 				waitLost(env, "src")
-				return nil
+				return createAgain(env)
 			},
 			event: told{"Warning", unusable,
 				`cannot clone source PVC "src": it is Lost, its PV "{pv}" is gone; create the claim again with another source`},
@@ -328,22 +420,76 @@ func sourceRules() []brokenRule {
 		{
 			name:    "rule 7: a file system for a block volume",
 			prepare: mendedBy(nil, []kit.ClaimOption{kit.Block()}),
-			claim:   plus(kit.Block()),
+			options: always(kit.Block()),
 			event: told{"Warning", "CloneVolumeModeMismatch",
 				`clone needs volumeMode Filesystem: source PVC "src" is Filesystem, this claim asks for Block; create the claim again with spec.volumeMode: Filesystem`},
 		},
 		{
 			name:    "rule 8: the claim is smaller than the source",
 			prepare: mendedBy([]kit.ClaimOption{kit.Size("10Gi")}, []kit.ClaimOption{kit.Size("5Gi")}),
-			claim:   plus(kit.Size("5Gi")),
+			options: always(kit.Size("5Gi")),
 			event: told{"Warning", "CloneTooSmall",
 				`clone needs at least 10Gi: source PVC "src" has 10Gi, this claim asks for 5Gi; create the claim again with spec.resources.requests.storage: 10Gi`},
 		},
 		{
-			name:  "rule 8: the claim is a byte smaller than the source",
-			claim: plus(kit.Size("1073741823")),
+			name:    "rule 8: the claim is a byte smaller than the source",
+			options: always(kit.Size("1073741823")),
 			event: told{"Warning", "CloneTooSmall",
 				`clone needs at least 1Gi: source PVC "src" has 1Gi, this claim asks for 1073741823; create the claim again with spec.resources.requests.storage: 1Gi`},
+		},
+	}
+}
+
+// classRules are rule 5, which holds under the strict policy only.
+func classRules() []brokenRule {
+	const mismatch, lifted = "CloneStorageClassMismatch", "(--clone-policy=compatible lifts this rule)"
+	otherThanOwn := told{"Warning", mismatch,
+		`clone needs StorageClass "{class}-other": source PVC "src" has it, this claim asks for "{class}"; create the claim again with spec.storageClassName: {class}-other ` + lifted}
+	return []brokenRule{
+		{
+			name:       "rule 5: source and clone are of different classes",
+			prepare:    otherClass(namesOther, namesOwn),
+			event:      otherThanOwn,
+			strictOnly: true,
+		},
+		{
+			name:       "rule 5: the source's class is in the annotation",
+			prepare:    otherClass(marksOther, namesOwn),
+			event:      otherThanOwn,
+			strictOnly: true,
+		},
+		{
+			name:       "rule 5: the source's class is in the annotation, and another in the field",
+			prepare:    otherClass(namesOwnMarksOther, namesOwn),
+			event:      otherThanOwn,
+			strictOnly: true,
+		},
+		{
+			name:    "rule 5: the clone's class is in the annotation",
+			prepare: otherClass(namesOwn, namesOther),
+			options: func(env *kit.Env) []kit.ClaimOption { return []kit.ClaimOption{kit.BetaClass(env.Class + "-other")} },
+			event: told{"Warning", mismatch,
+				`clone needs StorageClass "{class}": source PVC "src" has it, this claim asks for "{class}-other"; create the claim again with spec.storageClassName: {class} ` + lifted},
+			strictOnly: true,
+		},
+		{
+			name: "rule 5: different classes in both annotations",
+			prepare: otherClass(marksOther, func(env *kit.Env, _ string) kit.ClaimOption {
+				return kit.BetaClass(env.Class)
+			}),
+			options:    func(env *kit.Env) []kit.ClaimOption { return []kit.ClaimOption{kit.BetaClass(env.Class)} },
+			event:      otherThanOwn,
+			strictOnly: true,
+		},
+		{
+			name: "rule 5: the source has no class",
+			prepare: func(t *testing.T, env *kit.Env) func() {
+				bindStatic(t, env, "", csiVolume(env.DriverName, volumeByHand(t, env)))
+				return createAgain(env)
+			},
+			event: told{"Warning", mismatch,
+				`clone needs the StorageClass of its source: source PVC "src" has none, this claim asks for "{class}"; name another source, or start the provisioner with --clone-policy=compatible, which lifts this rule`},
+			strictOnly: true,
 		},
 	}
 }
@@ -355,41 +501,36 @@ func claimRules() []brokenRule {
 		`a claim with spec.selector cannot be provisioned; create it again without the selector, or bind it to an existing PV`}
 	return []brokenRule{
 		{
-			name:  "rule 9: a clone with a selector",
-			claim: plus(kit.Selector(map[string]string{"tier": "fast"})),
-			event: selector,
+			name:    "rule 9: a clone with a selector",
+			options: always(kit.Selector(map[string]string{"tier": "fast"})),
+			event:   selector,
 		},
 		{
 			name:    "rule 9: a blank claim with a selector",
 			prepare: noSource,
-			claim: func(*kit.Env) []kit.ClaimOption {
-				return []kit.ClaimOption{kit.Selector(map[string]string{"tier": "fast"})}
-			},
-			event: selector,
+			from:    nothing,
+			options: always(kit.Selector(map[string]string{"tier": "fast"})),
+			event:   selector,
 		},
 		{
 			name:    "the claim names itself",
 			prepare: noSource,
-			claim:   func(*kit.Env) []kit.ClaimOption { return []kit.ClaimOption{kit.CloneOf("copy")} },
+			from:    of("PersistentVolumeClaim", "copy"),
 			event: told{"Warning", "CloneOfItself",
 				`claim "copy" names itself as its source; create it again with the name of another PVC in spec.dataSource`},
 		},
 		{
 			name:    "a snapshot",
 			prepare: noSource,
-			claim: func(*kit.Env) []kit.ClaimOption {
-				return []kit.ClaimOption{kit.DataSourceRef(v1.TypedObjectReference{APIGroup: &snapshots, Kind: "VolumeSnapshot", Name: "snap"})}
-			},
+			from:    &v1.TypedObjectReference{APIGroup: &snapshots, Kind: "VolumeSnapshot", Name: "snap"},
 			event: told{"Warning", "NotSupportedYet",
 				`restoring VolumeSnapshot "snap" is not supported by this version of the provisioner; clone a PVC instead`},
 		},
 		{
 			name:    "a kind that a populator knows",
 			prepare: noSource,
-			claim: func(*kit.Env) []kit.ClaimOption {
-				return []kit.ClaimOption{kit.DataSourceRef(v1.TypedObjectReference{APIGroup: &example, Kind: "Filler", Name: "water"})}
-			},
-			event: told{"Normal", "Provisioning", `Assuming an external populator will provision the volume`},
+			from:    &v1.TypedObjectReference{APIGroup: &example, Kind: "Filler", Name: "water"},
+			event:   told{"Normal", "Provisioning", `Assuming an external populator will provision the volume`},
 		},
 	}
 }
@@ -425,60 +566,122 @@ func pointElsewhere(t *testing.T, env *kit.Env) func() {
 	return func() { point("src") }
 }
 
+// matrixArgs are for all rules: what is woken by a back-off comes too late, and
+// calls tell for whose claim they are.
+var matrixArgs = []string{noBackOff, noBackOffMax, "--timeout=2m", "--extra-create-metadata"}
+
+// inNamespace limits a fault to calls for the claims of a namespace.
+func inNamespace(namespace string) func(any) bool {
+	return faults.Request(func(req *csi.CreateVolumeRequest) bool {
+		return req.GetParameters()["csi.storage.k8s.io/pvc/namespace"] == namespace
+	})
+}
+
 func TestABrokenRuleIsToldOnceAndNothingIsDone(t *testing.T) {
 	t.Parallel()
-	for _, rule := range slices.Concat(driverRules(), sourceRules(), claimRules()) {
-		t.Run(rule.name, func(t *testing.T) {
+	for _, p := range policies() {
+		t.Run(p.name, func(t *testing.T) {
 			t.Parallel()
-			checkRule(t, rule)
+			common := kit.New(t, p.options...)
+			provisioner := common.StartProvisioner(append(p.args, matrixArgs...)...)
+			for _, rule := range slices.Concat(driverRules(), sourceRules(), classRules(), claimRules()) {
+				t.Run(rule.name, func(t *testing.T) {
+					if rule.config == nil {
+						env := common.Beside(t)
+						t.Parallel()
+						checkRule(t, env, provisioner, rule, p)
+						return
+					}
+					t.Parallel()
+					env := kit.New(t, append(p.options, kit.DriverConfig(rule.config))...)
+					checkRule(t, env, env.StartProvisioner(append(p.args, matrixArgs...)...), rule, p)
+				})
+			}
 		})
 	}
 }
 
-func checkRule(t *testing.T, rule brokenRule) {
-	var options []kit.Option
-	if rule.config != nil {
-		options = append(options, kit.DriverConfig(rule.config))
-	}
-	env := kit.New(t, options...)
-	p := env.StartProvisioner(append([]string{noBackOff, noBackOffMax, "--timeout=2m"}, rule.args...)...)
-	prepare, claim := rule.prepare, rule.claim
+func checkRule(t *testing.T, env *kit.Env, provisioner *kit.Provisioner, rule brokenRule, p policy) {
+	prepare := rule.prepare
 	if prepare == nil {
 		prepare = bindSource()
 	}
-	if claim == nil {
-		claim = plus()
-	}
 	mend := prepare(t, env)
-	env.Create(env.Claim("copy", claim(env)...))
+	env.Create(rule.copyOf(env, p))
+	if rule.strictOnly && !p.strict {
+		env.WaitBound("copy")
+		checkMade(t, env)
+		leave(env, "src")
+		return
+	}
 
 	event := told{rule.event.kind, rule.event.reason, fill(env, rule.event.message)}
 	env.Eventually("the rule is told", func() error { return heard(env, "copy", event) })
-	touchAll(env, p, rule.event.reason != "StorageClassNotFound")
+	touchAll(env, provisioner, rule.event.reason != "StorageClassNotFound")
 	env.Steadily("the rule was told once, and nothing is done", 500*time.Millisecond, func() error {
 		if err := heard(env, "copy", event); err != nil {
 			return err
 		}
 		return untouched(env)
 	})
-	if mend == nil {
-		return
+	if mend != nil {
+		checkMended(t, env, mend)
 	}
+}
 
+// checkMade fails the test unless claim "copy" was made without a word about any
+// rule.
+func checkMade(t *testing.T, env *kit.Env) {
+	t.Helper()
+	if got, want := requestFor(t, env, "copy").GetVolumeContentSource().GetVolume().GetVolumeId(), env.PV("src").Spec.CSI.VolumeHandle; got != want {
+		t.Errorf("content source is %q, want %q", got, want)
+	}
+	env.Eventually("the events of success are there, and no others", func() error {
+		return heard(env, "copy", success(env, "copy")...)
+	})
+}
+
+// success is what is said of a bound claim for which nothing went wrong.
+func success(env *kit.Env, claim string) []told {
+	return []told{
+		{"Normal", "Provisioning", fmt.Sprintf("External provisioner is provisioning volume for claim %q", env.Namespace+"/"+claim)},
+		{"Normal", "ProvisioningSucceeded", "Successfully provisioned volume " + env.Get(claim).Spec.VolumeName},
+	}
+}
+
+// checkMended mends the rule and fails the test unless claim "copy" is made at
+// once.
+func checkMended(t *testing.T, env *kit.Env, mend func()) {
+	t.Helper()
 	before := ""
 	if slices.Contains(claimsOf(env), "src") && isBound(env.Get("src")) {
 		before = string(env.Get("src").UID)
 	}
 	bound := when(t, env, "src", func(src *v1.PersistentVolumeClaim) bool { return isBound(src) && string(src.UID) != before })
 	mend()
-	mended := time.Now()
+	since, after := time.Now(), "the last write that mended the rule"
 	env.WaitBound("copy")
-	began := callsFor(env, "copy")[0].Start
-	t.Logf("delay of the first CreateVolume: %s after the last write that mended the rule", began.Sub(mended).Round(time.Millisecond))
 	if string(env.Get("src").UID) != before {
-		t.Logf("delay of the first CreateVolume: %s after the source was bound", began.Sub(await(t, bound, "the source is bound")).Round(time.Millisecond))
+		since, after = await(t, bound, "the source is bound"), "the source was bound"
+	}
+	startedAtOnce(t, env, since, after, "copy")
+	env.Eventually("the end is told", func() error { return heardLast(env, "copy", success(env, "copy")[1]) })
+	for _, event := range said(env, "copy") {
+		if event.Count > 1 {
+			t.Errorf("said %d times: %s: %s", event.Count, event.Reason, event.Message)
+		}
 	}
 	leave(env, "src")
+}
+
+// startedAtOnce logs how long after a moment the driver was first called for the
+// claim, and fails the test if that looks like a timer.
+func startedAtOnce(t *testing.T, env *kit.Env, since time.Time, after, claim string) {
+	t.Helper()
+	logDelays(t, env, since, after, claim)
+	if delay := firstCall(env, claim).Sub(since); delay > atOnce {
+		t.Errorf("the delay is longer than %s", atOnce)
+	}
 }
 
 // fill puts the names of a test into a text.
@@ -520,7 +723,7 @@ func claimsOf(env *kit.Env) []string {
 
 // untouched returns an error if anything was done for claim "copy".
 func untouched(env *kit.Env) error {
-	if calls := append(cloneCalls(env), callsFor(env, "copy")...); len(calls) > 0 {
+	if calls := callsFor(env, "copy"); len(calls) > 0 {
 		return fmt.Errorf("the driver was called: %v", calls[0].Request)
 	}
 	for _, name := range claimsOf(env) {

@@ -212,7 +212,7 @@ func volumeByHand(t *testing.T, env *kit.Env) string {
 	}
 	defer conn.Close()
 	reply, err := csi.NewControllerClient(conn).CreateVolume(env.Ctx, &csi.CreateVolumeRequest{
-		Name:          "by-hand",
+		Name:          "by-hand-" + env.Namespace,
 		CapacityRange: &csi.CapacityRange{RequiredBytes: 1 << 30},
 		VolumeCapabilities: []*csi.VolumeCapability{{
 			AccessMode: &csi.VolumeCapability_AccessMode{Mode: csi.VolumeCapability_AccessMode_SINGLE_NODE_WRITER},
