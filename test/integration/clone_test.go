@@ -8,12 +8,10 @@ import (
 	"time"
 
 	v1 "k8s.io/api/core/v1"
-	storagev1 "k8s.io/api/storage/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/watch"
 
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/test/kit"
-	"github.com/csi-clone-provisioner/csi-clone-provisioner/test/kit/cluster"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/test/kit/faults"
 )
 
@@ -142,29 +140,6 @@ func TestTheProtectionOfASourceIsSweptOff(t *testing.T) {
 	for _, claim := range []string{"src", "copy"} {
 		env.Eventually("nothing is left on the claim", func() error { return unmarked(env, claim) })
 	}
-}
-
-func TestClonesInTheDefaultClass(t *testing.T) {
-	t.Parallel()
-	world := kit.StartCluster(t, cluster.Options{}) // a default class is one for all tests
-	env := kit.New(t, kit.On(world), kit.ChangeClass(func(class *storagev1.StorageClass) {
-		class.Annotations = map[string]string{"storageclass.kubernetes.io/is-default-class": "true"}
-	}))
-	env.StartProvisioner()
-	env.Create(env.Claim("named"), env.Claim("omitted", kit.NoClass()))
-	env.WaitBound("named", "omitted")
-	env.Create(
-		env.Claim("named-of-named", kit.CloneOf("named")),
-		env.Claim("named-of-omitted", kit.CloneOf("omitted")),
-		env.Claim("omitted-of-named", kit.NoClass(), kit.CloneOf("named")),
-		env.Claim("omitted-of-omitted", kit.NoClass(), kit.CloneOf("omitted")))
-	for _, name := range []string{"named-of-named", "named-of-omitted", "omitted-of-named", "omitted-of-omitted"} {
-		env.WaitBound(name)
-		if got := env.PV(name).Spec.StorageClassName; got != env.Class {
-			t.Errorf("PV of %q is of class %q, want %q", name, got, env.Class)
-		}
-	}
-	leave(env, "named", "omitted")
 }
 
 func TestAClonesVolumeIsNoSmallerThanItsSources(t *testing.T) {

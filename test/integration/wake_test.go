@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"testing"
@@ -12,6 +13,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/test/kit"
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/test/kit/cluster"
 )
 
 // All tests of this file have a back-off that nobody lives to see: what starts
@@ -166,6 +168,69 @@ func TestAWaitingCloneIsWokenAfterARestart(t *testing.T) {
 	env.StartProvisioner(noBackOff, noBackOffMax)
 	env.Create(env.Claim("src"))
 	env.WaitBound("src", "copy")
+	leave(env, "src")
+}
+
+// The steps that the PV controller takes when it binds a source, one by one: it is
+// not there, and what it does is done by hand.
+func TestACloneWaitsForEveryStepOfTheBindingOfItsSource(t *testing.T) {
+	t.Parallel()
+	world := kit.StartCluster(t, cluster.Options{ControllerManagerArgs: []string{"--controllers=*,-persistentvolume-binder-controller"}})
+	env := kit.New(t, kit.On(world))
+	env.StartProvisioner(noBackOff, noBackOffMax)
+	pvs, name := env.Admin.CoreV1().PersistentVolumes(), env.Namespace+"-static"
+	pv := staticPV(env, "src", csiVolume(env.DriverName, volumeByHand(t, env)))
+	waits := func(format string, args ...any) told {
+		return told{"Normal", "CloneSourceNotBound", fmt.Sprintf(format, args...)}
+	}
+	setPhase := func(claim string, phase v1.PersistentVolumeClaimPhase) {
+		env.UpdateStatus(claim, func(claim *v1.PersistentVolumeClaim) { claim.Status.Phase = phase })
+	}
+	changePV := func(save func(context.Context, *v1.PersistentVolume, metav1.UpdateOptions) (*v1.PersistentVolume, error), change func()) {
+		change()
+		var err error
+		if pv, err = save(env.Ctx, pv, metav1.UpdateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	steps := []struct {
+		do   func()
+		want told
+	}{
+		{func() { env.Create(env.Claim("src")) },
+			waits("clone waits until source PVC %q is bound (it is Pending); it then starts by itself", "src")},
+		{func() { setPhase("src", v1.ClaimBound) },
+			waits("clone waits until source PVC %q names its PV (spec.volumeName is empty although it is Bound); it then starts by itself", "src")},
+		{func() { env.Update("src", func(claim *v1.PersistentVolumeClaim) { claim.Spec.VolumeName = name }) },
+			waits("clone waits for PV %q of source PVC %q, which does not exist; it starts by itself when that PV is there", name, "src")},
+		{func() {
+			var err error
+			if pv, err = pvs.Create(env.Ctx, pv, metav1.CreateOptions{}); err != nil {
+				t.Fatal(err)
+			}
+		}, waits("clone waits until PV %q is bound to source PVC %q; it then starts by itself", name, "src")},
+		{func() { changePV(pvs.Update, func() { pv.Spec.ClaimRef.UID = env.Get("src").UID }) },
+			waits("clone waits until PV %q of source PVC %q is Bound (it is Pending); it then starts by itself", name, "src")},
+	}
+	env.Create(env.Claim("copy", given(env), kit.CloneOf("src")))
+	heardSoFar := []told{waitingFor("src")}
+	env.Eventually("the clone waits", func() error { return heard(env, "copy", heardSoFar...) })
+	for _, step := range steps {
+		step.do()
+		heardSoFar = append(heardSoFar, step.want)
+		env.Eventually("the clone tells the next thing it waits for", func() error { return heard(env, "copy", heardSoFar...) })
+	}
+	if err := untouched(env); err != nil {
+		t.Error(err)
+	}
+	changePV(pvs.UpdateStatus, func() { pv.Status.Phase = v1.VolumeBound })
+	since := time.Now()
+	env.WaitEvent("copy", "ProvisioningSucceeded")
+	startedAtOnce(t, env, since, "the source's PV was Bound", "copy")
+
+	env.Update("copy", func(claim *v1.PersistentVolumeClaim) { claim.Spec.VolumeName = "pvc-" + string(claim.UID) })
+	setPhase("copy", v1.ClaimBound)
+	env.Eventually("the clone is off record", func() error { return unmarked(env, "copy") })
 	leave(env, "src")
 }
 
