@@ -42,18 +42,22 @@ type access struct {
 	grantsServed bool
 }
 
-// look finds out what RBAC lets us do, and tells which rules are missing.
-func look(ctx context.Context, client kubernetes.Interface, o *options.Options) access {
-	a := access{
-		patchClaims: may(ctx, client, right{"", "persistentvolumeclaims", []string{"patch"},
-			"claims are updated whole instead, which costs one request more for each write"}),
-		attachments: true,
+// look finds out what RBAC lets us do, and tells which rules are missing. publishes
+// says that the driver's volumes are attached to be used.
+func look(ctx context.Context, client kubernetes.Interface, o *options.Options, publishes bool) access {
+	a := access{patchClaims: mayPatchClaims(ctx, client), attachments: true}
+	if publishes {
+		// Without it the caches are never filled.
+		may(ctx, client, right{"storage.k8s.io", "volumeattachments", []string{"list", "watch"},
+			"nothing is provisioned or deleted before it is granted: the driver's volumes are attached to be used (PUBLISH_UNPUBLISH_VOLUME), and one that is attached must not be deleted"})
 	}
 	if o.ClonePolicy == options.Strict {
 		may(ctx, client, right{"", "pods", []string{"list", "watch"},
 			"whether the source of a clone is in use is told by VolumeAttachments and by the condition Unused of the source alone; where neither tells, the clone is made all the same, and an event on it says so"})
-		a.attachments = may(ctx, client, right{"storage.k8s.io", "volumeattachments", []string{"list", "watch"},
-			"a clone does not wait until its source is detached"})
+		if !publishes {
+			a.attachments = may(ctx, client, right{"storage.k8s.io", "volumeattachments", []string{"list", "watch"},
+				"a clone does not wait until its source is detached"})
+		}
 	}
 	if o.CrossNamespace {
 		grants := informers.ReferenceGrants()
@@ -64,11 +68,43 @@ func look(ctx context.Context, client kubernetes.Interface, o *options.Options) 
 	return a
 }
 
+// mayPatchClaims says whether claims are to be patched: also where RBAC grants
+// neither patch nor update, for then patch is what is to be granted.
+func mayPatchClaims(ctx context.Context, client kubernetes.Interface) bool {
+	patch := right{"", "persistentvolumeclaims", []string{"patch"},
+		"claims are updated whole instead, which costs one request more for each write"}
+	verb := missing(ctx, client, patch)
+	if verb == "" {
+		return true
+	}
+	neither := missing(ctx, client, right{group: "", resource: "persistentvolumeclaims", verbs: []string{"update"}}) != ""
+	if neither {
+		patch.without = "nothing can be put on record, so nothing is provisioned before it is granted"
+	}
+	patch.tell(ctx, verb)
+	return neither
+}
+
 // may says whether RBAC grants all verbs, in all namespaces, and tells what it means
-// if it does not. Where even that question is refused the answer is yes: the
-// requests themselves will tell.
+// if it does not.
 func may(ctx context.Context, client kubernetes.Interface, r right) bool {
-	logger := klog.FromContext(ctx)
+	verb := missing(ctx, client, r)
+	if verb == "" {
+		return true
+	}
+	r.tell(ctx, verb)
+	return false
+}
+
+// tell says that the rule is missing, of which the verb is one.
+func (r right) tell(ctx context.Context, verb string) {
+	klog.FromContext(ctx).Info("A rule of RBAC is missing", "rule", r.rule(), "missing", verb, "meaning", r.without)
+}
+
+// missing returns the first verb that RBAC does not grant in all namespaces, "" if
+// there is none. Where even that question is refused there is none: the requests
+// themselves will tell.
+func missing(ctx context.Context, client kubernetes.Interface, r right) string {
 	for _, verb := range r.verbs {
 		review, err := client.AuthorizationV1().SelfSubjectAccessReviews().Create(ctx, &authorizationv1.SelfSubjectAccessReview{
 			Spec: authorizationv1.SelfSubjectAccessReviewSpec{ResourceAttributes: &authorizationv1.ResourceAttributes{
@@ -78,15 +114,14 @@ func may(ctx context.Context, client kubernetes.Interface, r right) bool {
 		switch {
 		case err != nil:
 			if !errors.Is(err, context.Canceled) {
-				logger.Info("Could not find out what RBAC grants; going on as if it did", "rule", r.rule(), "err", err)
+				klog.FromContext(ctx).Info("Could not find out what RBAC grants; going on as if it did", "rule", r.rule(), "err", err)
 			}
-			return true
+			return ""
 		case !review.Status.Allowed:
-			logger.Info("A rule of RBAC is missing", "rule", r.rule(), "missing", verb, "meaning", r.without)
-			return false
+			return verb
 		}
 	}
-	return true
+	return ""
 }
 
 // served says whether the API server serves ReferenceGrants, and tells if not.

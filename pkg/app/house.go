@@ -70,7 +70,8 @@ type house struct {
 // build fits the controllers together. Nothing runs yet.
 func build(ctx context.Context, o *options.Options, clients clients, driver *csidriver.Driver, p parts) (*house, error) {
 	client := clients.typed
-	access := look(ctx, client, o)
+	publishes := driver.Controller[csi.ControllerServiceCapability_RPC_PUBLISH_UNPUBLISH_VOLUME]
+	access := look(ctx, client, o, publishes)
 	keys := wellknown.RecordOf(driver.Name)
 	naming := record.Naming{Prefix: o.VolumeNamePrefix, UUIDLength: o.VolumeNameUUIDLength}
 	recorded := func(claim *v1.PersistentVolumeClaim) bool { return record.On(keys, claim) }
@@ -81,7 +82,6 @@ func build(ctx context.Context, o *options.Options, clients clients, driver *csi
 	h := &house{workers: &sync.WaitGroup{}}
 
 	var err error
-	publishes := driver.Controller[csi.ControllerServiceCapability_RPC_PUBLISH_UNPUBLISH_VOLUME]
 	strict := o.ClonePolicy == options.Strict
 	h.caches, err = informers.New(client, driver.Name, h.keys(sourceOf, recorded), informers.Wanted{
 		Attachments: publishes || strict && access.attachments,
