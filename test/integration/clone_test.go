@@ -142,36 +142,6 @@ func TestTheProtectionOfASourceIsSweptOff(t *testing.T) {
 	}
 }
 
-func TestAClonesVolumeIsNoSmallerThanItsSources(t *testing.T) {
-	t.Parallel()
-	env := kit.New(t)
-	env.StartProvisioner()
-	env.Create(env.Claim("src", kit.Size("1500001"))) // the driver makes 2Mi of it
-	env.WaitBound("src")
-	cases := []struct {
-		claim, size, capacity string
-		required              int64
-	}{
-		{"same", "1500001", "2Mi", 2 << 20},
-		{"between", "1600000", "2Mi", 2 << 20},
-		{"larger", "5Mi", "5Mi", 5 << 20},
-		{"larger-and-odd", "5000000", "5Mi", 5000000},
-	}
-	for _, c := range cases {
-		env.Create(env.Claim(c.claim, kit.Size(c.size), kit.CloneOf("src")))
-	}
-	for _, c := range cases {
-		env.WaitBound(c.claim)
-		capacity := env.PV(c.claim).Spec.Capacity[v1.ResourceStorage]
-		compare(t, []field{
-			{"required bytes of " + c.claim, requestFor(t, env, c.claim).GetCapacityRange().GetRequiredBytes(), c.required},
-			{"limit bytes of " + c.claim, requestFor(t, env, c.claim).GetCapacityRange().GetLimitBytes(), int64(0)},
-			{"capacity of " + c.claim, capacity.String(), c.capacity},
-		})
-	}
-	leave(env, "src")
-}
-
 func TestACloneCanBeCloned(t *testing.T) {
 	t.Parallel()
 	env, _ := withSource(t)
