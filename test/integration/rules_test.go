@@ -60,6 +60,20 @@ func heard(env *kit.Env, claim string, want ...told) error {
 	return fmt.Errorf("the events of claim %q are%s", claim, text.String())
 }
 
+// heardInAnyOrder is heard for events of which nobody can say which comes first.
+func heardInAnyOrder(env *kit.Env, claim string, want ...told) error {
+	events, missing := said(env, claim), slices.Clone(want)
+	for _, event := range events {
+		missing = slices.DeleteFunc(missing, func(w told) bool {
+			return event.Count <= 1 && w == told{event.Type, event.Reason, event.Message}
+		})
+	}
+	if len(missing) > 0 || len(events) != len(want) {
+		return fmt.Errorf("claim %q has %d events of ours, want %d, and these are missing: %v", claim, len(events), len(want), missing)
+	}
+	return nil
+}
+
 // judgements counts how often the provisioner has found that a claim cannot start.
 func judgements(p *kit.Provisioner, env *kit.Env, claim string) int {
 	return strings.Count(p.Log(), fmt.Sprintf(`"Claim is not admitted" claim="%s/%s"`, env.Namespace, claim))
