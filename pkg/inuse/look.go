@@ -178,7 +178,12 @@ func (p *Pods) list(ctx context.Context, namespace string) (*Seen, error) {
 		list, err := p.client.CoreV1().Pods(namespace).List(ctx, options)
 		switch {
 		case apierrors.IsForbidden(err):
-			return nil, ErrDenied
+			if denied, unknown := p.refused(ctx, namespace, "list"); denied {
+				return nil, ErrDenied
+			} else if unknown != nil {
+				err = unknown
+			}
+			fallthrough
 		case err != nil:
 			return nil, fmt.Errorf("looking at the pods of namespace %q: %w", namespace, err)
 		}

@@ -185,6 +185,33 @@ func TestADenialIsRememberedForAMinute(t *testing.T) {
 	}
 }
 
+func TestARefusalWithoutAReasonIsNoDenial(t *testing.T) {
+	for name, reviews := range map[string]func(int) (int, any){
+		"the API server has not read its roles":        func(int) (int, any) { return forbidden() },
+		"by the time of the question it has read them": func(int) (int, any) { return granted(true) },
+		"it is not there any more when it is asked": func(int) (int, any) {
+			return http.StatusConflict, failure(http.StatusConflict, metav1.StatusReasonConflict)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := &server{reviews: reviews, lists: func(n int) (int, any) {
+				if n == 0 {
+					return forbidden()
+				}
+				return http.StatusOK, podList("7", "", podOf("app", "db"))
+			}}
+			pods, _, _ := world(t, s)
+			if _, err := pods.Look(t.Context(), "shop"); err == nil || errors.Is(err, inuse.ErrDenied) {
+				t.Errorf("got %v, want an error that is no denial", err)
+			}
+			seen, err := pods.Look(t.Context(), "shop")
+			if err != nil || len(seen.Of("db")) != 1 {
+				t.Errorf("the next look does not see the pod: %v", err)
+			}
+		})
+	}
+}
+
 func TestAFailureIsToldToWhoAskedAndNotRemembered(t *testing.T) {
 	s := &server{lists: func(n int) (int, any) {
 		if n == 0 {

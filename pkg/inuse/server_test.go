@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	authorizationv1 "k8s.io/api/authorization/v1"
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
@@ -27,12 +28,20 @@ type server struct {
 	lists func(n int) (int, any)
 	// watches answers the n-th watch with events, one after the other.
 	watches func(n int) (int, <-chan metav1.WatchEvent)
-	listed  int
-	watched int
+	// reviews answers the n-th question what RBAC grants, which is nothing if it is
+	// nil.
+	reviews  func(n int) (int, any)
+	listed   int
+	reviewed int
+	watched  int
 }
 
 func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
+	if r.Method == http.MethodPost {
+		s.review(w)
+		return
+	}
 	watching := r.URL.Query().Get("watch") != ""
 	s.mu.Lock()
 	s.queries = append(s.queries, r.URL.Path+"?"+r.URL.RawQuery)
@@ -69,6 +78,33 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			flush()
 		}
 	}
+}
+
+func (s *server) review(w http.ResponseWriter) {
+	s.mu.Lock()
+	n := s.reviewed
+	s.reviewed++
+	s.mu.Unlock()
+	code, body := granted(false)
+	if s.reviews != nil {
+		code, body = s.reviews(n)
+	}
+	w.WriteHeader(code)
+	_ = json.NewEncoder(w).Encode(body)
+}
+
+// granted is an answer to the question what RBAC grants.
+func granted(yes bool) (int, any) {
+	return http.StatusCreated, authorizationv1.SelfSubjectAccessReview{
+		TypeMeta: metav1.TypeMeta{Kind: "SelfSubjectAccessReview", APIVersion: "authorization.k8s.io/v1"},
+		Status:   authorizationv1.SubjectAccessReviewStatus{Allowed: yes},
+	}
+}
+
+// forbidden is the answer of an API server that has not read its roles, whatever the
+// question.
+func forbidden() (int, any) {
+	return http.StatusForbidden, failure(http.StatusForbidden, metav1.StatusReasonForbidden)
 }
 
 func (s *server) counts() (lists, watches int) {
@@ -110,6 +146,8 @@ type hands struct {
 	mu    sync.Mutex
 	ahead time.Duration
 	ticks chan time.Time
+	// longest pause that is real; 0 for less than a second.
+	longest time.Duration
 }
 
 func (h *hands) Now() time.Time {
@@ -128,7 +166,7 @@ func (h *hands) move(by time.Duration) {
 
 // After is over at the next tick; but the short pause between two looks is real.
 func (h *hands) After(d time.Duration) <-chan time.Time {
-	if d < time.Second {
+	if d < max(time.Second, h.longest) {
 		return h.RealClock.After(d)
 	}
 	return h.ticks

@@ -79,11 +79,7 @@ func (p *Pods) watch(ctx context.Context, namespace, version string) {
 				p.over(ctx, namespace, 0)
 				return
 			case event.Type == watch.Error:
-				pause := blindPause
-				if status, ok := event.Object.(*metav1.Status); ok && status.Reason == metav1.StatusReasonExpired {
-					pause = 0
-				}
-				p.over(ctx, namespace, pause)
+				p.over(ctx, namespace, p.pauseAfter(ctx, namespace, event.Object))
 				return
 			case event.Type == watch.Deleted:
 				p.ended(namespace, event.Object)

@@ -132,6 +132,29 @@ func TestWithoutTheRightToWatchATimerWakes(t *testing.T) {
 	}
 }
 
+func TestAWatchThatIsRefusedWithoutAReasonIsTakenUpSoon(t *testing.T) {
+	s := &server{
+		watches: func(int) (int, <-chan metav1.WatchEvent) { return http.StatusForbidden, nil },
+		reviews: func(n int) (int, any) {
+			if n == 0 {
+				return forbidden()
+			}
+			return granted(true)
+		},
+	}
+	pods, waiters, hands := world(t, s)
+	hands.longest = 2 * time.Second
+	pods.Watch("shop", "7")
+	if got := waiters.next(t); got != waitlist.PodsIn("shop") {
+		t.Errorf("woken: %+v", got)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.reviewed != 2 {
+		t.Errorf("it was asked %d times what RBAC grants, want 2: until there is an answer", s.reviewed)
+	}
+}
+
 func TestAWatchEndsWhenNobodyWaits(t *testing.T) {
 	events := make(chan metav1.WatchEvent)
 	s := watchFrom(events)

@@ -1,0 +1,202 @@
+package integration
+
+import (
+	"fmt"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	v1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
+
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/test/kit"
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/test/kit/cluster"
+)
+
+func TestLooksAtPodsAreShared(t *testing.T) {
+	t.Parallel()
+	world := kit.StartCluster(t, cluster.Options{AuditLog: true})
+	for name, try := range map[string]func(*testing.T, *kit.Env){
+		"many clones of a free source":   cloneFreeSource,
+		"many clones of a source in use": cloneBusySource,
+		"a provisioner that does not look": func(t *testing.T, env *kit.Env) {
+			cloneWithoutALook(t, env)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			// With an account of its own a test's requests are told from another's.
+			try(t, kit.New(t, kit.On(world), kit.WithRules()))
+		})
+	}
+}
+
+// looks returns how often the provisioner has listed pods, and how many watches of
+// pods have ended. One that is not for the pods of a namespace fails the test.
+func looks(t *testing.T, env *kit.Env) (lists, watches int) {
+	t.Helper()
+	for _, line := range requests(t, env) {
+		if line.Object.Resource != "pods" {
+			continue
+		}
+		if line.Object.Namespace == "" {
+			t.Errorf("%s of all namespaces", line.what())
+		}
+		switch line.Verb {
+		case "list":
+			lists++
+		case "watch":
+			watches++
+		default:
+			t.Errorf("%s %s", line.what(), line.Object.Name)
+		}
+	}
+	return lists, watches
+}
+
+func cloneFreeSource(t *testing.T, env *kit.Env) {
+	p := freeSource(t, env)
+	begun := time.Now()
+	createClones(t, env, manyClones)
+	waitAllBound(env)
+	lists, watches := looks(t, env)
+	t.Logf("%d requests to list pods for %d clones, which were bound %.1f s after the first was created", lists, manyClones, time.Since(begun).Seconds())
+	if lists == 0 || lists > manyClones/3 {
+		t.Errorf("pods were listed %d times for %d clones at once, want few", lists, manyClones)
+	}
+	if began := strings.Count(p.Log(), "Watching the pods of a namespace"); watches+began > 0 {
+		t.Errorf("pods were watched %d times, although no clone waited", max(watches, began))
+	}
+	leaveAll(t, env, "src")
+}
+
+func cloneBusySource(t *testing.T, env *kit.Env) {
+	p := freeSource(t, env)
+	env.CreatePod(env.Pod("app", kit.OnNode("a"), kit.Mounts("src")))
+	clones := createClones(t, env, manyClones)
+	env.Eventually("each clone was told that it waits", func() error {
+		list, err := env.Admin.CoreV1().Events(env.Namespace).List(env.Ctx, metav1.ListOptions{FieldSelector: "reason=CloneSourceInUse"})
+		if err == nil && len(list.Items) != manyClones {
+			err = fmt.Errorf("%d were", len(list.Items))
+		}
+		return err
+	})
+	before := requests(t, env)
+	env.Steadily("nobody asks the API server for anything", 3*time.Second, func() error {
+		if now := requests(t, env); len(now) > len(before) {
+			return fmt.Errorf("%s %s", now[len(before)].what(), now[len(before)].Object.Name)
+		}
+		return nil
+	})
+	waited, _ := looks(t, env)
+	begun := time.Now()
+	env.EndPod("app", v1.PodSucceeded)
+	startsAfter(t, env, begun, "the pod was ended", clones...)
+	lists, _ := looks(t, env)
+	t.Logf("%d requests to list pods when %d clones began to wait, %d when they were woken", waited, manyClones, lists-waited)
+	if lists > manyClones/3 {
+		t.Errorf("pods were listed %d times, want few", lists)
+	}
+	for _, warning := range warnings(t, env) {
+		t.Error(warning)
+	}
+	// The watch looks once a minute whether anybody waits.
+	env.Eventually("the watch has ended", func() error {
+		if !strings.Contains(p.Log(), "Nobody waits for pods of a namespace any more") {
+			return fmt.Errorf("the log does not say so")
+		}
+		if _, watches := looks(t, env); watches == 0 {
+			return fmt.Errorf("it goes on")
+		}
+		return nil
+	})
+	t.Logf("the watch ended %.0f s after the pod", time.Since(begun).Seconds())
+	if _, watches := looks(t, env); watches != 1 {
+		t.Errorf("there were %d watches of pods, want one", watches)
+	}
+	leaveAll(t, env, "src")
+}
+
+// cloneWithoutALook: with --clone-policy=compatible nothing is asked.
+func cloneWithoutALook(t *testing.T, env *kit.Env) {
+	p := freeSource(t, env, "--clone-policy=compatible")
+	env.CreatePod(env.Pod("app", kit.OnNode("a"), kit.Mounts("src")))
+	attachment := env.Attach(env.PV("src").Name, "a")
+	env.Create(env.Claim("copy", kit.CloneOf("src")))
+	env.WaitBound("copy")
+	sameContent(t, env, "copy", "src")
+	hearAll(env, "copy", made(env, "copy")...)
+	env.Detach(attachment)
+	leaveAll(t, env, "src")
+	if code := p.Stop(); code != 0 { // its watches are in the audit log now
+		t.Errorf("exit code is %d, want 0", code)
+	}
+	watched := 0
+	for _, line := range requests(t, env) {
+		if line.Verb == "watch" && line.Object.Resource == "persistentvolumeclaims" {
+			watched++
+		}
+		if resource := line.Object.Resource; resource == "pods" || resource == "volumeattachments" {
+			t.Errorf("%s, which this policy has no use for", line.what())
+		}
+	}
+	if watched == 0 {
+		t.Error("the audit log has no watch at all")
+	}
+	if strings.Contains(p.Log(), "A rule of RBAC is missing") {
+		t.Error("the log says that a rule is missing")
+	}
+}
+
+func TestAPodIsWaitedForWhateverBecomesOfTheAPIServer(t *testing.T) {
+	t.Parallel()
+	env := kit.New(t, kit.On(kit.StartCluster(t, cluster.Options{})))
+	p := freeSource(t, env, alone)
+	restart := func(sig syscall.Signal) {
+		if err := env.Cluster.RestartAPIServer(env.Ctx, sig); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	// While it starts, an API server may answer whatever it likes.
+	env.CreatePod(env.Pod("app", kit.OnNode("a"), kit.Mounts("src")))
+	env.Create(env.Claim("copy", kit.CloneOf("src")))
+	event := mounted(env, "src", "app", "a")
+	waitsFor(env, p, event)
+	for _, sig := range []syscall.Signal{syscall.SIGKILL, syscall.SIGTERM, syscall.SIGKILL} {
+		restart(sig)
+		waitsFor(env, p, event)
+	}
+
+	// The pod ends as soon as anybody can say so.
+	ended := make(chan time.Time, 1)
+	if err := env.Cluster.StopAPIServer(syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		for env.Ctx.Err() == nil {
+			err := env.Admin.CoreV1().Pods(env.Namespace).Delete(env.Ctx, "app", metav1.DeleteOptions{GracePeriodSeconds: ptr.To[int64](0)})
+			if err == nil {
+				ended <- time.Now()
+				return
+			}
+		}
+	}()
+	if err := env.Cluster.StartAPIServer(env.Ctx); err != nil {
+		t.Fatal(err)
+	}
+	since := await(t, ended, "the pod is deleted")
+	startsAfter(t, env, since, "the pod was deleted, as soon as the API server was up", "copy")
+
+	// The pod ends right after a restart.
+	env.CreatePod(env.Pod("app", kit.OnNode("a"), kit.Mounts("src")))
+	env.Create(env.Claim("second", kit.CloneOf("src")))
+	env.Eventually("the second clone waits", func() error { return heard(env, "second", event) })
+	restart(syscall.SIGTERM)
+	since = time.Now()
+	env.EndPod("app", v1.PodSucceeded)
+	startsAfter(t, env, since, "the pod was ended, right after a restart", "second")
+	leaveAll(t, env, "src")
+}
