@@ -31,7 +31,7 @@ const terminationLog = "/dev/termination-log"
 // it cannot go on. version goes into the first log line.
 func Run(ctx context.Context, o *options.Options, version string) error {
 	logger := klog.FromContext(ctx)
-	logger.Info("Starting", "program", "csi-clone-provisioner", "version", version)
+	logger.Info("Starting", "program", "csi-clone-provisioner", "version", version, "clonePolicy", o.ClonePolicy, "crossNamespace", o.CrossNamespace)
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -99,8 +100,23 @@ func (d *Driver) introduce(ctx context.Context, m metrics.CSIMetricsManager) err
 	if d.Controller, err = within(ctx, d.timeout, d.conn, rpc.GetControllerCapabilities); err != nil {
 		return fmt.Errorf("asking CSI driver %q for its capabilities (ControllerGetCapabilities): %w", d.Name, err)
 	}
-	klog.FromContext(ctx).Info("CSI driver is ready", "driver", d.Name, "plugin", d.Plugin, "controller", d.Controller)
+	klog.FromContext(ctx).Info("CSI driver is ready", "driver", d.Name, "plugin", names(d.Plugin), "controller", names(d.Controller))
 	return nil
+}
+
+// names returns what is set, as the CSI specification calls it.
+func names[C interface {
+	comparable
+	fmt.Stringer
+}](set map[C]bool) []string {
+	var list []string
+	for capability, has := range set {
+		if has {
+			list = append(list, capability.String())
+		}
+	}
+	slices.Sort(list)
+	return list
 }
 
 func within[T any](ctx context.Context, timeout time.Duration, conn *grpc.ClientConn, ask func(context.Context, *grpc.ClientConn) (T, error)) (T, error) {

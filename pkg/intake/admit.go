@@ -49,7 +49,7 @@ func (i *Intake) consider(ctx context.Context, k key, claim *v1.PersistentVolume
 // notLooked tells why nobody knows whether the source is in use.
 func (i *Intake) notLooked(ctx context.Context, claim *v1.PersistentVolumeClaim, err error) error {
 	if ctx.Err() == nil {
-		i.Recorder.Say(claim, verdict.Waiting(verdict.CloneSourceInUse,
+		i.Recorder.Say(claim, verdict.Refused(verdict.CloneSourceUnchecked,
 			"the clone was not started, because it could not be found out whether its source is in use (tried again by itself): %v", err))
 	}
 	return err

@@ -253,7 +253,7 @@ func TestPlanVerdicts(t *testing.T) {
 		}},
 		{"a driver that makes no clones is refused (rule 1)", func(w *world) { w.controller = w.controller[:1] }, verdict.Verdict{
 			Kind: verdict.Refuse, Reason: verdict.CloneNotSupported,
-			Message: `driver "clone.example.com" cannot clone (no CLONE_VOLUME capability); use a snapshot or a class of another driver`,
+			Message: `driver "clone.example.com" cannot clone (no CLONE_VOLUME capability); create the claim again without spec.dataSource and copy the data, or use a driver that clones`,
 		}},
 		{"a PV of another claim has the name", func(w *world) { w.pvs = append(w.pvs, w.pv(name, w.source)) }, verdict.Verdict{
 			Kind: verdict.Refuse, Reason: verdict.VolumeNameTaken,

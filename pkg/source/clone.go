@@ -37,7 +37,7 @@ func cloneCapability(f Facts, _ Ref) verdict.Verdict {
 		return verdict.Verdict{}
 	}
 	return verdict.Refused(verdict.CloneNotSupported,
-		"driver %q cannot clone (no CLONE_VOLUME capability); use a snapshot or a class of another driver", f.Driver)
+		"driver %q cannot clone (no CLONE_VOLUME capability); create the claim again without spec.dataSource and copy the data, or use a driver that clones", f.Driver)
 }
 
 // otherNamespace is the second half of rule 2 (Kubernetes, "Cross namespace data

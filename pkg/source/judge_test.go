@@ -124,7 +124,7 @@ func TestOtherSources(t *testing.T) {
 func TestRules1And2(t *testing.T) {
 	unable := verdict.Verdict{
 		Kind: verdict.Refuse, Reason: verdict.CloneNotSupported,
-		Message: `driver "clone.example.com" cannot clone (no CLONE_VOLUME capability); use a snapshot or a class of another driver`,
+		Message: `driver "clone.example.com" cannot clone (no CLONE_VOLUME capability); create the claim again without spec.dataSource and copy the data, or use a driver that clones`,
 	}
 	missing := verdict.Verdict{
 		Kind: verdict.Wait, Reason: verdict.CloneSourceNotFound,

@@ -12,6 +12,7 @@ const (
 	CloneNotGranted       Reason = "CloneNotGranted"
 	CloneSourceInUse      Reason = "CloneSourceInUse"
 	CloneSourceUseUnknown Reason = "CloneSourceUseUnknown"
+	CloneSourceUnchecked  Reason = "CloneSourceUnchecked"
 	VolumeNameInUse       Reason = "VolumeNameInUse"
 	CloneNamespace        Reason = "CloneAcrossNamespacesDisabled"
 	CloneClassMismatch    Reason = "CloneStorageClassMismatch"
@@ -85,11 +86,12 @@ func Catalogue() []Entry {
 		{CloneNotGranted, Normal, claim, "The source is in another namespace, and no ReferenceGrant there allows the claim's namespace to use it.", "Have a ReferenceGrant created in the source's namespace; the clone then starts by itself."},
 		{CloneSourceInUse, Normal, claim, "A running pod mounts the source, or its PV is attached to a node (only with `--clone-policy=strict`).", "End the pod, or wait; the clone then starts by itself. To clone volumes in use, run the provisioner with `--clone-policy=compatible`."},
 		{CloneSourceUseUnknown, Normal, claim, "The clone was begun although nobody could look whether its source is in use: the provisioner may not list pods.", "Nothing if the source was not in use. To have clones wait, grant the provisioner list and watch on pods."},
+		{CloneSourceUnchecked, Warning, claim, "The API server did not answer the question whether the source is in use, so the clone was not started.", "Read the error in the event. It is tried again by itself."},
 		{ClassNotFound, Normal, claim, "The StorageClass of the claim does not exist.", "Create the class; provisioning then starts by itself."},
 		{VolumeNameInUse, Normal, claim, "A volume of the same name is being made for another claim (short `--volume-name-uuid-length`).", "Wait; it is judged again when that claim is through. Use a longer `--volume-name-uuid-length`."},
 		{CloneNamespace, Warning, claim, "The source is in another namespace, and the provisioner runs without the feature gate CrossNamespaceVolumeDataSource.", "Name a source in the claim's namespace, or have the gate switched on."},
 		{CloneClassMismatch, Warning, claim, "Source and clone differ in StorageClass (only with `--clone-policy=strict`).", "Create the claim again with the class of the source. To clone across classes, run the provisioner with `--clone-policy=compatible`."},
-		{CloneNotSupported, Warning, claim, "The driver does not report the CLONE_VOLUME capability.", "Use a snapshot, or a StorageClass of a driver that clones."},
+		{CloneNotSupported, Warning, claim, "The driver does not report the CLONE_VOLUME capability.", "Create the claim again without a source and copy the data, or use a driver that clones."},
 		{CloneSourceUnusable, Warning, claim, "The source's volume is not a CSI volume of the driver that shall clone it, or reports a capacity that no volume can have, or PV and PVC do not belong together.", "Name a source that was provisioned by the same driver."},
 		{CloneSourceDeleting, Warning, claim, "The source is being deleted.", "Delete the claim and name another source."},
 		{CloneModeMismatch, Warning, claim, "Source and clone differ in volumeMode.", "Create the claim again with the volumeMode of the source."},

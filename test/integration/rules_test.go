@@ -280,7 +280,7 @@ func driverRules() []brokenRule {
 			name:   "rule 1: the driver cannot clone",
 			config: without(csi.ControllerServiceCapability_RPC_CLONE_VOLUME),
 			event: told{"Warning", "CloneNotSupported",
-				`driver "{driver}" cannot clone (no CLONE_VOLUME capability); use a snapshot or a class of another driver`},
+				`driver "{driver}" cannot clone (no CLONE_VOLUME capability); create the claim again without spec.dataSource and copy the data, or use a driver that clones`},
 		},
 		{
 			name:    "rule 1: the driver cannot create volumes",
