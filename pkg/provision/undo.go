@@ -6,6 +6,9 @@ import (
 	"fmt"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 	v1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -32,11 +35,9 @@ func (p *Provisioner) Undo(ctx context.Context, turn *ledger.Turn, claim *v1.Per
 			return "", err
 		}
 	}
-	req := turn.Request()
-	if req == nil {
-		if req, err = p.rebuild(claim); err != nil {
-			return "", err
-		}
+	req, unproven, err := p.lastRequest(turn, claim)
+	if err != nil {
+		return "", err
 	}
 	live, err := p.Client.CoreV1().PersistentVolumes().Get(ctx, req.GetName(), metav1.GetOptions{})
 	switch {
@@ -47,7 +48,7 @@ func (p *Provisioner) Undo(ctx context.Context, turn *ledger.Turn, claim *v1.Per
 		return "", fmt.Errorf("looking for PV %q before the volume is searched: %w", req.GetName(), err)
 	}
 	if turn.Handle() == "" {
-		resp, err := p.call(ctx, turn, req)
+		resp, err := p.search(ctx, turn, req, unproven)
 		switch {
 		case err != nil && turn.State() == ledger.Clean:
 			return "", nil
@@ -66,6 +67,38 @@ func (p *Provisioner) Undo(ctx context.Context, turn *ledger.Turn, claim *v1.Per
 	turn.Removed()
 	klog.FromContext(ctx).Info("Volume of a deleted claim cleaned up", "claim", klog.KObj(claim), "volumeID", handle)
 	return "", nil
+}
+
+// lastRequest returns the request that was or may have been sent for the claim.
+// unproven is for search.
+func (p *Provisioner) lastRequest(turn *ledger.Turn, claim *v1.PersistentVolumeClaim) (req *csi.CreateVolumeRequest, unproven bool, err error) {
+	req = turn.Request()
+	unproven = source.Of(claim).Kind == source.Claim && !p.Granted(claim)
+	if req == nil || unproven && req.GetVolumeContentSource() == nil {
+		req, err = p.rebuild(claim)
+		return req, unproven, err
+	}
+	return req, false, nil // this process has sent it already
+}
+
+// search repeats the request, to learn of the volume. unproven says that nothing but
+// a record that anybody can write speaks for a copy of a source in another namespace:
+// then nothing is copied before a blank volume of that name was asked for. A driver
+// that holds the copy answers ALREADY_EXISTS (CSI spec, CreateVolume errors); else the
+// blank one is what is found, and deleted.
+func (p *Provisioner) search(ctx context.Context, turn *ledger.Turn, req *csi.CreateVolumeRequest, unproven bool) (*csi.CreateVolumeResponse, error) {
+	if unproven && req.GetVolumeContentSource() != nil {
+		blank, ok := proto.Clone(req).(*csi.CreateVolumeRequest)
+		if !ok {
+			return nil, fmt.Errorf("copying a %T", req) // never: a clone is of its type
+		}
+		blank.VolumeContentSource = nil
+		resp, err := p.call(ctx, turn, blank)
+		if status.Code(err) != codes.AlreadyExists {
+			return resp, err
+		}
+	}
+	return p.call(ctx, turn, req)
 }
 
 // rebuild makes the request of an earlier process again, from the pinned name
