@@ -4,11 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
+	"time"
 
 	authorizationv1 "k8s.io/api/authorization/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/klog/v2"
 
@@ -38,22 +41,21 @@ type access struct {
 	patchClaims bool
 	// attachments may be listed and watched.
 	attachments bool
-	// grantsServed: ReferenceGrants are there, and may be listed and watched.
-	grantsServed bool
+	// grants may be listed and watched, if they are served.
+	grants bool
 }
 
 // look finds out what RBAC lets us do, and tells which rules are missing. publishes
 // says that the driver's volumes are attached to be used.
 func look(ctx context.Context, client kubernetes.Interface, o *options.Options, publishes bool) access {
-	a := access{patchClaims: mayPatchClaims(ctx, client), attachments: true}
+	a := access{patchClaims: mayPatchClaims(ctx, client), attachments: publishes}
 	if publishes {
 		// Without it the caches are never filled.
 		may(ctx, client, right{"storage.k8s.io", "volumeattachments", []string{"list", "watch"},
 			"nothing is provisioned or deleted before it is granted: the driver's volumes are attached to be used (PUBLISH_UNPUBLISH_VOLUME), and one that is attached must not be deleted"})
 	}
 	if o.ClonePolicy == options.Strict {
-		may(ctx, client, right{"", "pods", []string{"list", "watch"},
-			"whether the source of a clone is in use is told by VolumeAttachments and by the condition Unused of the source alone; where neither tells, the clone is made all the same, and an event on it says so"})
+		mayWatchPods(ctx, client)
 		if !publishes {
 			a.attachments = may(ctx, client, right{"storage.k8s.io", "volumeattachments", []string{"list", "watch"},
 				"a clone does not wait until its source is detached"})
@@ -61,11 +63,24 @@ func look(ctx context.Context, client kubernetes.Interface, o *options.Options, 
 	}
 	if o.CrossNamespace {
 		grants := informers.ReferenceGrants()
-		allowed := may(ctx, client, right{grants.Group, grants.Resource, []string{"list", "watch"},
-			"clones of sources in other namespaces wait for ever"})
-		a.grantsServed = allowed && served(ctx, client)
+		a.grants = may(ctx, client, right{grants.Group, grants.Resource, []string{"list", "watch"},
+			"clones of sources in other namespaces wait until it is granted"})
 	}
 	return a
+}
+
+// mayWatchPods tells if RBAC does not let us list, or watch, pods.
+func mayWatchPods(ctx context.Context, client kubernetes.Interface) {
+	pods := right{"", "pods", []string{"list", "watch"},
+		"whether the source of a clone is in use is told by VolumeAttachments and by the condition Unused of the source alone; where neither tells, the clone is made all the same, and an event on it says so"}
+	switch verb := missing(ctx, client, pods); verb {
+	case "":
+	case "watch":
+		pods.without = "clones that wait for a pod to end look again every few seconds"
+		fallthrough
+	default:
+		pods.tell(ctx, verb)
+	}
 }
 
 // mayPatchClaims says whether claims are to be patched: also where RBAC grants
@@ -106,18 +121,24 @@ func (r right) tell(ctx context.Context, verb string) {
 // themselves will tell.
 func missing(ctx context.Context, client kubernetes.Interface, r right) string {
 	for _, verb := range r.verbs {
-		review, err := client.AuthorizationV1().SelfSubjectAccessReviews().Create(ctx, &authorizationv1.SelfSubjectAccessReview{
+		review := &authorizationv1.SelfSubjectAccessReview{
 			Spec: authorizationv1.SelfSubjectAccessReviewSpec{ResourceAttributes: &authorizationv1.ResourceAttributes{
 				Group: r.group, Resource: r.resource, Verb: verb,
 			}},
-		}, metav1.CreateOptions{})
+		}
+		allowed := false
+		err := answered(ctx, func(ctx context.Context) error {
+			answer, err := client.AuthorizationV1().SelfSubjectAccessReviews().Create(ctx, review, metav1.CreateOptions{})
+			allowed = err == nil && answer.Status.Allowed
+			return err
+		})
 		switch {
 		case err != nil:
 			if !errors.Is(err, context.Canceled) {
 				klog.FromContext(ctx).Info("Could not find out what RBAC grants; going on as if it did", "rule", r.rule(), "err", err)
 			}
 			return ""
-		case !review.Status.Allowed:
+		case !allowed:
 			return verb
 		}
 	}
@@ -126,10 +147,41 @@ func missing(ctx context.Context, client kubernetes.Interface, r right) string {
 
 // served says whether the API server serves ReferenceGrants, and tells if not.
 func served(ctx context.Context, client kubernetes.Interface) bool {
-	group := informers.ReferenceGrants().GroupVersion().String()
-	_, err := client.Discovery().ServerResourcesForGroupVersion(group)
-	if apierrors.IsNotFound(err) {
-		klog.FromContext(ctx).Info("The API server has no ReferenceGrants; clones of sources in other namespaces wait until it has", "apiVersion", group)
+	grants := informers.ReferenceGrants()
+	found := false
+	err := answered(ctx, func(context.Context) error {
+		list, err := client.Discovery().ServerResourcesForGroupVersion(grants.GroupVersion().String())
+		found = err == nil && slices.ContainsFunc(list.APIResources, func(r metav1.APIResource) bool { return r.Name == grants.Resource })
+		return err
+	})
+	if !found && (err == nil || apierrors.IsNotFound(err)) {
+		klog.FromContext(ctx).Info("The API server has no ReferenceGrants; clones of sources in other namespaces wait until it has", "apiVersion", grants.GroupVersion().String())
 	}
-	return err == nil
+	return found
+}
+
+// answered asks until the API server has given an answer, be it an error, or ctx
+// ends: what is found out at the start holds for as long as the process runs, and
+// nothing else could be done without an API server.
+func answered(ctx context.Context, ask func(context.Context) error) error {
+	pauses := wait.Backoff{Duration: 500 * time.Millisecond, Factor: 2, Steps: 6, Cap: 10 * time.Second}
+	var last error
+	err := pauses.DelayFunc().Until(ctx, true, true, func(ctx context.Context) (bool, error) {
+		if last = ask(ctx); last == nil || definite(last) {
+			return true, nil
+		}
+		klog.FromContext(ctx).Info("The API server does not say what RBAC grants and what it serves; it is asked again", "err", last)
+		return false, nil
+	})
+	if err != nil {
+		return err
+	}
+	return last
+}
+
+// definite says whether the API server has turned the question down; every other
+// error is about the moment.
+func definite(err error) bool {
+	return apierrors.IsForbidden(err) || apierrors.IsNotFound(err) || apierrors.IsMethodNotSupported(err) ||
+		apierrors.IsInvalid(err) || apierrors.IsBadRequest(err)
 }

@@ -85,7 +85,8 @@ func build(ctx context.Context, o *options.Options, clients clients, driver *csi
 	strict := o.ClonePolicy == options.Strict
 	h.caches, err = informers.New(client, driver.Name, h.keys(sourceOf, recorded), informers.Wanted{
 		Attachments: publishes || strict && access.attachments,
-		Grants:      clients.grants, Served: access.grantsServed,
+		Grants:      clients.grants,
+		Served:      func(ctx context.Context) bool { return access.grants && served(ctx, client) },
 	})
 	if err != nil {
 		return nil, err

@@ -50,8 +50,8 @@ type Set struct {
 	Grants      cache.SharedIndexInformer
 
 	factory informers.SharedInformerFactory
-	// grantsServed: the API server serves ReferenceGrants, so Start waits for them.
-	grantsServed bool
+	// grantsServed: see Wanted.Served.
+	grantsServed func(context.Context) bool
 	grants       sync.WaitGroup
 }
 
@@ -59,10 +59,11 @@ type Set struct {
 type Wanted struct {
 	// Attachments asks for VolumeAttachments.
 	Attachments bool
-	// Grants asks for ReferenceGrants. Served says that the API server has them:
-	// else they are picked up when it does.
+	// Grants asks for ReferenceGrants. Served says, when it is asked by Start, that
+	// the API server has them, so Start waits for them: without them it would look as
+	// if those that are there were gone. Else they are picked up when it has.
 	Grants dynamic.Interface
-	Served bool
+	Served func(context.Context) bool
 }
 
 // New builds the informers; nothing runs yet. driver is the name of the driver
@@ -118,7 +119,7 @@ func (s *Set) Start(ctx context.Context) error {
 	s.factory.Start(ctx.Done())
 	if s.Grants != nil {
 		s.grants.Go(func() { s.Grants.RunWithContext(ctx) })
-		if s.grantsServed && !cache.WaitForCacheSync(ctx.Done(), s.Grants.HasSynced) {
+		if s.grantsServed(ctx) && !cache.WaitForCacheSync(ctx.Done(), s.Grants.HasSynced) {
 			return fmt.Errorf("reading all ReferenceGrants: %w", context.Cause(ctx))
 		}
 	}
