@@ -79,7 +79,7 @@ type entry struct {
 	// foreign: the record was written by another process, and the live claim
 	// has not been read since.
 	foreign bool
-	// own: this process has written the record.
+	// own: this process has asked the rules, see Own.
 	own bool
 	// firstAbsent is when the driver first said "nothing exists" after a call
 	// of unknown outcome; zero if it has not.
@@ -130,8 +130,9 @@ func (l *Ledger) State(claim types.UID) (State, bool) {
 	return e.state, true
 }
 
-// Own says whether this process has put the claim on record: then all rules were
-// asked, which a record that somebody else wrote does not prove.
+// Own says whether this process has put the claim on record, or found that it may go
+// on: then the rules were asked, which a record that somebody else wrote does not
+// prove.
 func (l *Ledger) Own(claim types.UID) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -213,6 +214,9 @@ func (t *Turn) Foreign() bool {
 
 // Confirm notes that the live claim was read and carries the record.
 func (t *Turn) Confirm() { t.with(func(e *entry) { e.foreign = false }) }
+
+// Approve notes that the rules let the claim, whoever put it on record, go on.
+func (t *Turn) Approve() { t.with(func(e *entry) { e.own = true }) }
 
 // Request returns the last request sent for this claim, nil if this process
 // sent none.

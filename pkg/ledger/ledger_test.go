@@ -267,7 +267,8 @@ func TestRecordingKeepsWhoMissedTheTurn(t *testing.T) {
 	}
 }
 
-// A record proves that the rules were asked only if this process has written it.
+// A record proves that the rules were asked only if this process has written it, or
+// asked them.
 func TestOwn(t *testing.T) {
 	for _, c := range []struct {
 		name string
@@ -276,6 +277,7 @@ func TestOwn(t *testing.T) {
 	}{
 		{"a record that another process wrote", func(*ledger.Turn) {}, false},
 		{"even if the live claim was read", func(turn *ledger.Turn) { turn.Confirm() }, false},
+		{"until it may go on", (*ledger.Turn).Approve, true},
 		{"a record of ours", func(turn *ledger.Turn) { turn.Recording() }, true},
 		{"a record of ours after a call", func(turn *ledger.Turn) {
 			turn.Recording()

@@ -32,6 +32,7 @@ func (p *Provisioner) attempt(ctx context.Context, turn *ledger.Turn, claim *v1.
 	case !v.Ready():
 		return nil, "", errors.New(v.Message)
 	}
+	turn.Approve() // from here on a grant that goes neither stops it nor unprotects its source
 	// While the outcome of an earlier call is open, that very request is repeated.
 	req := plan.Request
 	if earlier := turn.Request(); earlier != nil && turn.State() == ledger.Unknown {

@@ -40,8 +40,8 @@ func (p *Provisioner) JudgeUse(ctx context.Context, claim, src *v1.PersistentVol
 }
 
 // Granted says whether a clone may use its source: one of its own namespace, or one
-// that a ReferenceGrant lets it use, or that this process has put on record when
-// one did. A record alone proves nothing: users can write it.
+// that a ReferenceGrant lets it use, or did when this process put it on record or
+// went on with it. A record alone proves nothing: users can write it.
 func (p *Provisioner) Granted(claim *v1.PersistentVolumeClaim) bool {
 	ref := source.Of(claim)
 	return ref.Namespace == claim.Namespace || p.Ledger.Own(claim.UID) ||

@@ -28,8 +28,8 @@ type Facts struct {
 	OtherNamespaces bool
 	// Grants are the ReferenceGrants of the source's namespace.
 	Grants []Grant
-	// Granted: this process has seen a grant before it put the work on record, so
-	// a grant that goes does not stop it.
+	// Granted: this process has seen a grant before it put the work on record, or
+	// when it went on with it, so a grant that goes does not stop it.
 	Granted bool
 }
 
