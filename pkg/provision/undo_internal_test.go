@@ -65,32 +65,32 @@ func abroad(t *testing.T, namespace string) (*Provisioner, *v1.PersistentVolumeC
 
 // Whoever can write a record must not have the driver read the volume of another
 // namespace by deleting the claim: to clean up, the record is enough to get a call.
-func TestRebuild(t *testing.T) {
+func TestLastRequest(t *testing.T) {
 	for _, c := range []struct {
 		name, namespace string
 		approved        bool
-		want            string
+		unproven        bool
 	}{
-		{"a source of the claim's namespace", "shop", false, "vol-db"},
-		{"one of another namespace, without a grant", "vault", false, ""},
-		{"one that the rules let this process use", "vault", true, "vol-db"},
+		{"a source of the claim's namespace", "shop", false, false},
+		{"one of another namespace, without a grant", "vault", false, true},
+		{"one that the rules let this process use", "vault", true, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			p, clone := abroad(t, c.namespace)
+			turn, _ := p.Ledger.Take(clone.UID)
+			defer turn.Done()
 			if c.approved {
-				turn, _ := p.Ledger.Take(clone.UID)
 				turn.Approve()
-				turn.Done()
 			}
-			req, err := p.rebuild(clone)
+			req, unproven, err := p.lastRequest(turn, clone)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got := req.GetVolumeContentSource().GetVolume().GetVolumeId(); got != c.want {
-				t.Errorf("the driver is asked to copy %q, want %q", got, c.want)
+			if got := req.GetVolumeContentSource().GetVolume().GetVolumeId(); got != "vol-db" {
+				t.Errorf("the request would copy %q", got)
 			}
-			if got, want := p.Granted(clone), c.want != ""; got != want {
-				t.Errorf("granted: %t", got)
+			if unproven != c.unproven || p.Granted(clone) == c.unproven {
+				t.Errorf("unproven: %t, granted: %t", unproven, p.Granted(clone))
 			}
 		})
 	}
