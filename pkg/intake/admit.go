@@ -30,10 +30,20 @@ func (i *Intake) consider(ctx context.Context, k key, claim *v1.PersistentVolume
 	wait := func(o waitlist.Object) { i.waiting.Add(k, o) }
 	admission, v := i.Planner.Judge(claim, false, wait)
 	if v.Ready() && admission.Source != nil {
-		var err error
-		if v, err = i.Planner.JudgeUse(ctx, claim, admission.Source, wait); err != nil {
+		looked := admission.Source
+		use, err := i.Planner.JudgeUse(ctx, claim, looked, wait)
+		if err != nil {
 			i.Protector.Unhold(k.uid)
 			return i.notLooked(ctx, claim, err)
+		}
+		// The look took its time: what was found before may not hold any more.
+		if admission, v = i.Planner.Judge(claim, false, wait); v.Ready() {
+			if admission.Source.UID != looked.UID || admission.Source.Spec.VolumeName != looked.Spec.VolumeName {
+				i.Protector.Unhold(k.uid)
+				i.queue.Add(k) // nobody has looked at that one
+				return nil
+			}
+			v = use
 		}
 	}
 	if !v.Ready() {
