@@ -55,7 +55,7 @@ func (i *Intake) handler(changed func(obj any)) cache.ResourceEventHandler {
 			if replaced(old, obj) {
 				i.nameReleased(old)
 				changed(old)
-			} else if i.onRecord(old) && !i.onRecord(obj) {
+			} else if i.nameOf(old) != i.nameOf(obj) {
 				i.nameReleased(old)
 			}
 			changed(obj)
@@ -70,16 +70,19 @@ func (i *Intake) handler(changed func(obj any)) cache.ResourceEventHandler {
 	}
 }
 
-// onRecord says whether the object is a claim on record.
-func (i *Intake) onRecord(obj any) bool {
-	claim, ok := obj.(*v1.PersistentVolumeClaim)
-	return ok && i.recorded(claim)
+// nameOf returns the volume name that the object keeps from others: that of a claim
+// on record; "" of everything else.
+func (i *Intake) nameOf(obj any) string {
+	if claim, ok := obj.(*v1.PersistentVolumeClaim); ok && i.recorded(claim) {
+		return i.Planner.VolumeName(claim)
+	}
+	return ""
 }
 
 // nameReleased wakes who waits for the volume name of a claim that was on record.
 func (i *Intake) nameReleased(obj any) {
-	if claim, ok := obj.(*v1.PersistentVolumeClaim); ok && i.recorded(claim) {
-		i.Wake(waitlist.VolumeName(i.Planner.VolumeName(claim)))
+	if name := i.nameOf(obj); name != "" {
+		i.Wake(waitlist.VolumeName(name))
 	}
 }
 
