@@ -8,7 +8,9 @@ GO_BUILD = go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)"
 STAGE = hack/stage.sh
 SUBMAKE = $(MAKE) --no-print-directory
 
-# No C compiler is needed, and a go.work around this folder is none of ours.
+# No C compiler is needed: what ships is made without one, and hack/gotest.sh does
+# without the race detector where there is none (RACE=no: in any case). A go.work
+# around this folder is none of ours.
 export CGO_ENABLED = 0
 export GOWORK = off
 
@@ -51,16 +53,20 @@ test: ## run all tests: unit, fuzz (2 s each), sanity, integration
 	echo "=== all tests passed"
 
 unit: control-plane ## test each package by itself, and the conventions of this repository
-	go test -count=1 ./cmd/... ./pkg/... ./hack/... ./test/kit/... ./test/house/...
+	hack/gotest.sh -count=1 ./cmd/... ./pkg/... ./hack/... ./test/kit/... ./test/house/...
 
 fuzz: ## run each fuzz test for a while (FUZZTIME=5s)
 	hack/fuzz.sh
 
 sanity: ## test the demo driver with the CSI conformance suite
-	cd hack/sanity && go test -count=1 ./...
+	cd hack/sanity && ../gotest.sh -count=1 ./...
 
-integration: build control-plane ## test the provisioner against a real control plane
-	go test ./test/integration/... -count=1 -parallel 16 -timeout 20m
+integration: build control-plane ## test the provisioner against a real control plane (RACE=all: the race detector in it, too)
+	@set -e; if [ "$(RACE)" = all ] && hack/gotest.sh --probe; then \
+		(set -x; CGO_ENABLED=1 go build -race -o bin/race/csi-clone-provisioner ./cmd/csi-clone-provisioner); \
+		export CSI_CLONE_PROVISIONER_BINARY=$(CURDIR)/bin/race/csi-clone-provisioner; \
+	fi; \
+	hack/gotest.sh ./test/integration/... -count=1 -parallel 16 -timeout 20m
 
 lint: ## gofmt, go vet and golangci-lint
 	hack/lint.sh
