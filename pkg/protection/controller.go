@@ -226,7 +226,7 @@ func (c *Controller) look(ctx context.Context, it item) error {
 
 // needed says whether a clone of the source is held or on record.
 func (c *Controller) needed(source *v1.PersistentVolumeClaim) bool {
-	return c.held(source.UID) || len(c.clonesOf(source)) > 0
+	return c.held(source.UID) || slices.ContainsFunc(c.Caches.ClonesOf(source.Namespace, source.Name), c.Granted)
 }
 
 // clonesOf returns the clones on record that may use the source.
