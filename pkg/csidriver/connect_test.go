@@ -39,7 +39,7 @@ func door(t *testing.T, behind string, unanswered int) (address string) {
 			if visitor < unanswered {
 				continue
 			}
-			out, err := net.Dial("unix", behind)
+			out, err := (&net.Dialer{}).DialContext(t.Context(), "unix", behind)
 			if err != nil {
 				_ = in.Close()
 				continue

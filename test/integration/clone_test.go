@@ -71,7 +71,7 @@ func await[T any](t *testing.T, moment <-chan T, what string) T {
 
 // atOnce is how long a source may stay that is deleted and not needed: far less
 // than the time between two sweeps.
-const atOnce = 10 * time.Second
+const atOnce = 20 * time.Second
 
 // leave deletes sources that nobody clones any more: they must go without
 // waiting for a sweep. It also spares the test that wait.
@@ -274,16 +274,17 @@ func TestASourceThatIsDeletedMeanwhileWaitsForItsClones(t *testing.T) {
 	}
 }
 
-// heardLast returns an error unless the last event that the provisioner sent for
-// a claim is this one.
-func heardLast(env *kit.Env, claim string, want told) error {
-	events := said(env, claim)
-	if len(events) == 0 {
-		return fmt.Errorf("claim %q has no events of ours", claim)
+// heardOnce returns an error unless the provisioner sent the event for the claim,
+// once, whatever else it sent: events of one second are in no order.
+func heardOnce(env *kit.Env, claim string, want told) error {
+	n := 0
+	for _, event := range said(env, claim) {
+		if want == (told{event.Type, event.Reason, event.Message}) {
+			n += int(max(event.Count, 1))
+		}
 	}
-	last := events[len(events)-1]
-	if got := (told{last.Type, last.Reason, last.Message}); got != want {
-		return fmt.Errorf("the last event of claim %q is %v, want %v", claim, got, want)
+	if n != 1 {
+		return fmt.Errorf("claim %q was told %d times: %v", claim, n, want)
 	}
 	return nil
 }

@@ -199,7 +199,7 @@ func revokeBefore(t *testing.T, env *kit.Env) {
 	env.Create(env.Claim("late", kit.InNamespace(prod)), env.Claim("copy", kit.CloneOfIn(prod, "late")))
 	pending := told{"Normal", "CloneSourceNotBound", fmt.Sprintf(`clone waits until source PVC "%s/late" is bound (it is Pending); it then starts by itself`, prod)}
 	waiting := notGranted(env, prod, "late")
-	env.Eventually("the clone waits for its source", func() error { return heardLast(env, "copy", pending) })
+	env.Eventually("the clone waits for its source", func() error { return heardOnce(env, "copy", pending) })
 	await(t, gate.Entered(), "the source is being made")
 	early := said(env, "copy") // the grants may have come after the claim
 	judge := func(name string) {
@@ -272,7 +272,7 @@ func holdAcross(t *testing.T, env *kit.Env) {
 	env.Delete(prod + "/src")
 	held := told{"Normal", "CloneSourceHeld", fmt.Sprintf(
 		`deletion of source PVC "src" waits for clones being made of it (first: "%s/copy"); nothing to do`, env.Namespace)}
-	env.Eventually("the source tells why it stays", func() error { return heardLast(env, prod+"/src", held) })
+	env.Eventually("the source tells why it stays", func() error { return heardOnce(env, prod+"/src", held) })
 	env.Steadily("the source stays", 500*time.Millisecond, func() error {
 		if src := env.Get(prod + "/src"); src.DeletionTimestamp == nil || !slices.Contains(src.Finalizers, cloningProtection) {
 			return fmt.Errorf("its finalizers are %v", src.Finalizers)

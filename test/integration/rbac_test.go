@@ -193,7 +193,7 @@ func incumbentBelievesCondition(t *testing.T, env *kit.Env) {
 		name := fmt.Sprintf("copy-%d", time.Now().UnixNano())
 		env.Create(env.Claim(name, kit.CloneOf("src")))
 		env.WaitBound(name)
-		env.Eventually("the end is told", func() error { return heardLast(env, name, success(env, name)[1]) })
+		env.Eventually("the end is told", func() error { return heardOnce(env, name, success(env, name)[1]) })
 		return heard(env, name, success(env, name)...)
 	})
 	leave(env, "src")
