@@ -39,8 +39,8 @@ if why=$(probe); then
   echo "race detector: on"
   if [ "${1:-}" = --probe ]; then exit; fi
   export GORACE="atexit_sleep_ms=50 ${GORACE:-}"
-  CGO_ENABLED=1 exec go test -race "$@"
+  CGO_ENABLED=1 exec go test -trimpath -race "$@"
 fi
 echo "race detector: off, $why"
 if [ "${1:-}" = --probe ]; then exit 1; fi
-CGO_ENABLED=0 exec go test "$@"
+CGO_ENABLED=0 exec go test -trimpath "$@"

@@ -22,8 +22,8 @@ func Bytes(q resource.Quantity) (bytes int64, fits bool) {
 	case q.AsApproximateFloat64() >= 1<<64:
 		return math.MaxInt64, false
 	}
-	bytes = q.Value()
-	if bytes <= 0 || q.CmpInt64(bytes) > 0 {
+	// Of what has 64 bits Value makes a negative number, or 0.
+	if bytes = q.Value(); bytes <= 0 {
 		return math.MaxInt64, false
 	}
 	return bytes, true

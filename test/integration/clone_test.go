@@ -76,8 +76,19 @@ const atOnce = 20 * time.Second
 // leave deletes sources that nobody clones any more: they must go without
 // waiting for a sweep. It also spares the test that wait.
 func leave(env *kit.Env, sources ...string) {
+	var pvs []*v1.PersistentVolume
+	for _, source := range sources {
+		if env.Get(source).Spec.VolumeName != "" {
+			pvs = append(pvs, env.PV(source))
+		}
+	}
 	env.Delete(sources...)
 	env.WaitGone(sources...)
+	for _, pv := range pvs {
+		if pv.Spec.PersistentVolumeReclaimPolicy == v1.PersistentVolumeReclaimDelete {
+			env.WaitPVGone(pv.Name)
+		}
+	}
 }
 
 // gateClones holds every clone back at the driver.

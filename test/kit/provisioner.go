@@ -80,7 +80,8 @@ func (e *Env) LaunchProvisioner(args ...string) *Provisioner {
 	return p
 }
 
-// provisionerArgs are the test defaults. A lease is as long as in production.
+// provisionerArgs are the test defaults. A lease is longer than in production: where
+// many tests share few processors everything stands still for ten seconds at times.
 func (e *Env) provisionerArgs(address string) []string {
 	return []string{
 		"--kubeconfig=" + e.account.kubeconfig,
@@ -88,6 +89,8 @@ func (e *Env) provisionerArgs(address string) []string {
 		"--http-endpoint=" + address,
 		"--leader-election=true",
 		"--leader-election-namespace=" + accountNamespace,
+		"--leader-election-lease-duration=40s",
+		"--leader-election-renew-deadline=30s",
 		"--leader-election-retry-period=1s",
 		"--timeout=" + callTimeout.String(),
 		"--retry-interval-start=200ms",
