@@ -71,7 +71,7 @@ func await[T any](t *testing.T, moment <-chan T, what string) T {
 
 // atOnce is how long a source may stay that is deleted and not needed: far less
 // than the time between two sweeps.
-const atOnce = 20 * time.Second
+const atOnce = 10 * time.Second
 
 // leave deletes sources that nobody clones any more: they must go without
 // waiting for a sweep. It also spares the test that wait.

@@ -226,7 +226,7 @@ func noticed(t *testing.T, what string, since time.Time, seen <-chan time.Time) 
 	t.Helper()
 	delay := await(t, seen, "the clone is on record").Sub(since)
 	t.Logf("the clone was on record %s after %s", delay.Round(time.Millisecond), what)
-	if delay > longest {
-		t.Errorf("that is longer than %s", longest)
+	if delay > atOnce {
+		t.Errorf("that is longer than %s", atOnce)
 	}
 }

@@ -97,8 +97,8 @@ func calledAtOnce(t *testing.T, env *kit.Env, volume string, since time.Time, af
 	}
 	delay := calls[1].Start.Sub(since).Round(time.Millisecond)
 	t.Logf("delay of the first CreateVolume: %s after %s", delay, after)
-	if delay > longest {
-		t.Errorf("the delay is longer than %s", longest)
+	if delay > atOnce {
+		t.Errorf("the delay is longer than %s", atOnce)
 	}
 }
 

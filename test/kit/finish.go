@@ -13,7 +13,7 @@ import (
 
 const (
 	// booksPatience is how long the books may take to come right. A source's
-	// finalizer is swept off every 30 s; a lease of a killed leader takes 15 s.
+	// finalizer is swept off every 30 s; a lease of a killed leader takes 40 s.
 	booksPatience = 75 * time.Second
 	// logTail is how many lines of each provisioner's log a failed test shows.
 	logTail = 150
