@@ -74,6 +74,7 @@ func build(ctx context.Context, o *options.Options, clients clients, driver *csi
 	access := look(ctx, client, o, publishes)
 	keys := wellknown.RecordOf(driver.Name)
 	naming := record.Naming{Prefix: o.VolumeNamePrefix, UUIDLength: o.VolumeNameUUIDLength}
+	books := ledger.New(o.Timeout, clock.RealClock{})
 	recorded := func(claim *v1.PersistentVolumeClaim) bool { return record.On(keys, claim) }
 	sourceOf := func(claim *v1.PersistentVolumeClaim) (namespace, name string, found bool) {
 		ref := source.Of(claim)
@@ -94,11 +95,10 @@ func build(ctx context.Context, o *options.Options, clients clients, driver *csi
 
 	component := driver.Name + "/csi-clone-provisioner"
 	h.recorder = observe.NewRecorder(ctx, client, component, clock.RealClock{})
-	books := ledger.New(o.Timeout, clock.RealClock{})
 	writer := claimwriter.New(client, !access.patchClaims)
 	h.protection = protection.New(protection.Config{
 		Writer: writer, Caches: h.caches, Driver: driver.Name, SourceOf: sourceOf,
-		Granted:  func(claim *v1.PersistentVolumeClaim) bool { return h.provisioner.Granted(claim) },
+		Needs:    func(claim *v1.PersistentVolumeClaim) bool { return h.provisioner.Needs(claim) },
 		Recorder: h.recorder, Clock: clock.RealClock{},
 	})
 	if strict {
@@ -115,11 +115,12 @@ func build(ctx context.Context, o *options.Options, clients clients, driver *csi
 		OtherNamespaces: o.CrossNamespace,
 		Finished:        h.enqueue,
 	})
-	facade := informers.NewFacade(h.caches.Claims, recorded)
+	facade := informers.NewFacade(h.caches.Claims, h.provisioner.Admitted)
 	h.intake = intake.New(intake.Config{
 		Client: client, Writer: writer, Caches: h.caches, Driver: driver.Name, Keys: keys, Ledger: books,
 		Recorder: h.recorder, Planner: planner{h.provisioner}, Protector: h.protection, WakeEngine: facade.Wake,
-		Workers: o.WorkerThreads, Timeout: o.Timeout,
+		OnRecord: func(a intake.Admission) bool { return o.ProvisioningRecord.Writes(a.Source != nil) },
+		Workers:  o.WorkerThreads, Timeout: o.Timeout,
 		RetryStart: o.RetryIntervalStart, RetryMax: o.RetryIntervalMax, Clock: clock.RealClock{},
 	})
 	h.engine = controller.NewProvisionController(ctx, provision.EngineClient(client, component, h.provisioner), driver.Name, h.provisioner,
@@ -142,7 +143,7 @@ func (h *house) keys(sourceOf func(*v1.PersistentVolumeClaim) (namespace, name s
 			if !recorded(claim) {
 				return ""
 			}
-			return h.provisioner.VolumeName(claim)
+			return h.provisioner.RecordedName(claim)
 		},
 	}
 }
@@ -245,6 +246,8 @@ func (p planner) Judge(claim *v1.PersistentVolumeClaim, recorded bool, before fu
 		Source:        plan.Source,
 		VolumeName:    plan.Request.GetName(),
 		RequiredBytes: plan.Request.GetCapacityRange().GetRequiredBytes(),
+		Node:          plan.Node,
+		Stale:         plan.Stale,
 	}, v
 }
 

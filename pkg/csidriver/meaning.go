@@ -45,6 +45,11 @@ func Meaning(err error) ledger.Answer {
 	}
 }
 
+// CuredElsewhere says whether a call that failed may succeed for another node: there
+// is no room where the volume had to be. Source: CSI spec, CreateVolume errors,
+// RESOURCE_EXHAUSTED.
+func CuredElsewhere(err error) bool { return status.Code(err) == codes.ResourceExhausted }
+
 // Explain wraps a driver's error in words for the user: who answered what to
 // which call, the driver's own text last. The gRPC status stays reachable.
 func Explain(driver, call, volume string, err error) error {

@@ -92,7 +92,11 @@ func find[T any](informer cache.SharedIndexInformer, indexName, key string) []T 
 	return list
 }
 
-// Recorded returns how many volume names are pinned by claims on record.
+// Recorded returns how many claims are on record.
 func (s *Set) Recorded() int {
-	return len(s.Claims.GetIndexer().ListIndexFuncValues(byVolumeName))
+	count := 0
+	for _, name := range s.Claims.GetIndexer().ListIndexFuncValues(byVolumeName) {
+		count += len(s.ClaimsOfVolumeName(name))
+	}
+	return count
 }

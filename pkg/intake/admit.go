@@ -27,24 +27,10 @@ func (i *Intake) consider(ctx context.Context, k key, claim *v1.PersistentVolume
 	if state, known := i.Ledger.State(k.uid); known && state == ledger.Unknown {
 		return i.stripped(ctx, k, claim)
 	}
-	wait := func(o waitlist.Object) { i.waiting.Add(k, o) }
-	admission, v := i.Planner.Judge(claim, false, wait)
-	if v.Ready() && admission.Source != nil {
-		looked := admission.Source
-		use, err := i.Planner.JudgeUse(ctx, claim, looked, wait)
-		if err != nil {
-			i.Protector.Unhold(k.uid)
-			return i.notLooked(ctx, claim, err)
-		}
-		// The look took its time: what was found before may not hold any more.
-		if admission, v = i.Planner.Judge(claim, false, wait); v.Ready() {
-			if admission.Source.UID != looked.UID || admission.Source.Spec.VolumeName != looked.Spec.VolumeName {
-				i.Protector.Unhold(k.uid)
-				i.queue.Add(k) // nobody has looked at that one
-				return nil
-			}
-			v = use
-		}
+	admission, v, err := i.judge(ctx, k, claim)
+	if err != nil {
+		i.Protector.Unhold(k.uid)
+		return err
 	}
 	if !v.Ready() {
 		klog.FromContext(ctx).V(4).Info("Claim is not admitted", "verdict", v.Kind, "reason", v.Reason, "message", v.Message)
@@ -54,6 +40,31 @@ func (i *Intake) consider(ctx context.Context, k key, claim *v1.PersistentVolume
 	}
 	i.waiting.Drop(k)
 	return i.admit(ctx, k, claim, admission, v)
+}
+
+// judge asks all rules about a claim that this process has not admitted. It is put
+// on the waitlist under each object before that is read. Ready may come with
+// something to be told. An error means that it could not be found out.
+func (i *Intake) judge(ctx context.Context, k key, claim *v1.PersistentVolumeClaim) (Admission, verdict.Verdict, error) {
+	wait := func(o waitlist.Object) { i.waiting.Add(k, o) }
+	admission, v := i.Planner.Judge(claim, false, wait)
+	if !v.Ready() || admission.Source == nil {
+		return admission, v, nil
+	}
+	looked := admission.Source
+	use, err := i.Planner.JudgeUse(ctx, claim, looked, wait)
+	if err != nil {
+		return Admission{}, verdict.Verdict{}, i.notLooked(ctx, claim, err)
+	}
+	// The look took its time: what was found before may not hold any more.
+	if admission, v = i.Planner.Judge(claim, false, wait); !v.Ready() {
+		return Admission{}, v, nil
+	}
+	if admission.Source.UID != looked.UID || admission.Source.Spec.VolumeName != looked.Spec.VolumeName {
+		i.queue.Add(k) // nobody has looked at that one
+		return Admission{}, verdict.Ignored("", "the source was replaced meanwhile"), nil
+	}
+	return admission, use, nil
 }
 
 // notLooked tells why nobody knows whether the source is in use.
@@ -80,7 +91,7 @@ func (i *Intake) stripped(ctx context.Context, k key, claim *v1.PersistentVolume
 		return nil
 	}
 	klog.FromContext(ctx).Info("The record was taken off by somebody else while a volume may exist; it is put back", "volume", req.GetName())
-	_, err := i.write(ctx, claim, Admission{VolumeName: req.GetName(), RequiredBytes: req.GetCapacityRange().GetRequiredBytes()})
+	_, err := i.write(ctx, claim, record.Pins{VolumeName: req.GetName(), RequiredBytes: req.GetCapacityRange().GetRequiredBytes()})
 	return err
 }
 
@@ -88,19 +99,34 @@ func (i *Intake) stripped(ctx context.Context, k key, claim *v1.PersistentVolume
 // lasts until the record is seen in the cache, or has failed. note is a verdict of
 // Ready, which may have something to be told.
 func (i *Intake) admit(ctx context.Context, k key, claim *v1.PersistentVolumeClaim, a Admission, note verdict.Verdict) error {
+	if !i.reserve(a.VolumeName, k) {
+		i.Protector.Unhold(k.uid)
+		return nil // whoever has the name wakes us
+	}
 	if a.Source != nil {
 		if err := i.Protector.Hold(ctx, k.uid, a.Source); err != nil {
+			i.unreserve(k)
 			return i.notProtected(ctx, claim, err)
 		}
 	}
 	turn, free := i.Ledger.Take(k.uid)
 	if !free {
 		i.Protector.Unhold(k.uid)
+		i.unreserve(k)
 		return nil // whoever has the turn wakes us
+	}
+	if !i.OnRecord(a) {
+		turn.Admitting()
+		turn.Done()
+		klog.FromContext(ctx).V(2).Info("Claim admitted without a record", "volume", a.VolumeName, "requiredBytes", a.RequiredBytes)
+		i.Recorder.Say(claim, note)
+		i.queue.Add(k)
+		i.wakeEngine(k)
+		return nil
 	}
 	defer i.finish(k, turn)
 	turn.Recording()
-	written, err := i.write(ctx, claim, a)
+	written, err := i.write(ctx, claim, record.Pins{VolumeName: a.VolumeName, RequiredBytes: a.RequiredBytes})
 	if written {
 		klog.FromContext(ctx).V(2).Info("Claim admitted", "volume", a.VolumeName, "requiredBytes", a.RequiredBytes)
 		i.Recorder.Say(claim, note)
@@ -108,9 +134,7 @@ func (i *Intake) admit(ctx context.Context, k key, claim *v1.PersistentVolumeCla
 	}
 	turn.Close()
 	i.Protector.Unhold(k.uid)
-	if a.Source != nil {
-		i.Protector.Reconsider(a.Source.Namespace, a.Source.Name)
-	}
+	i.unreserve(k)
 	if err != nil && !retryQuietly(err) {
 		i.Recorder.Say(claim, verdict.Refused(verdict.RecordNotWritten,
 			"the work could not be put on record on this claim, so it was not started (tried again by itself): %v", err))
@@ -130,8 +154,8 @@ func (i *Intake) notProtected(ctx context.Context, claim *v1.PersistentVolumeCla
 
 // write puts the record on the claim: on the very version that was judged, or
 // not at all. An answer that got lost is found out by a look at the live claim.
-func (i *Intake) write(ctx context.Context, claim *v1.PersistentVolumeClaim, a Admission) (written bool, err error) {
-	patch, err := record.Write(i.Keys, claim, record.Pins{VolumeName: a.VolumeName, RequiredBytes: a.RequiredBytes})
+func (i *Intake) write(ctx context.Context, claim *v1.PersistentVolumeClaim, pins record.Pins) (written bool, err error) {
+	patch, err := record.Write(i.Keys, claim, pins)
 	if err != nil {
 		return false, err
 	}
@@ -147,7 +171,7 @@ func (i *Intake) write(ctx context.Context, claim *v1.PersistentVolumeClaim, a A
 	switch {
 	case apierrors.IsNotFound(getErr), getErr == nil && live.UID != claim.UID:
 		return false, nil
-	case getErr == nil && i.recorded(live) && live.Annotations[i.Keys.VolumeName] == a.VolumeName:
+	case getErr == nil && record.Says(i.Keys, live, pins):
 		i.wrote(live)
 		return true, nil
 	}

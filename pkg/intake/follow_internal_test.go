@@ -88,7 +88,7 @@ func behindServer(t *testing.T, a *answers) (*Intake, *v1.PersistentVolumeClaim)
 	i := New(Config{
 		Client: client, Writer: claimwriter.New(client, false), Caches: caches, Driver: driver, Keys: wellknown.RecordOf(driver),
 		Ledger: ledger.New(time.Second, clock.RealClock{}), Recorder: recorder,
-		Planner: ready{}, Protector: nobody{}, WakeEngine: func(*v1.PersistentVolumeClaim) {},
+		Planner: ready{}, Protector: nobody{}, OnRecord: func(Admission) bool { return true }, WakeEngine: func(*v1.PersistentVolumeClaim) {},
 		RetryStart: time.Second, RetryMax: time.Second, Clock: clock.RealClock{},
 	})
 	return i, &v1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{

@@ -44,6 +44,12 @@ type Admission struct {
 	// VolumeName and RequiredBytes go into the record.
 	VolumeName    string
 	RequiredBytes int64
+	// Node that the scheduler has chosen, if the volume must be reachable from there
+	// (delayed binding); else empty.
+	Node string
+	// Stale: nothing exists, and the record says something else than what would be
+	// asked for now, because the source has grown or somebody changed it.
+	Stale bool
 }
 
 // Protector keeps sources alive.
@@ -64,7 +70,10 @@ type Config struct {
 	Recorder  *observe.Recorder
 	Planner   Planner
 	Protector Protector
-	// WakeEngine makes the engine look at a claim on record now.
+	// OnRecord says whether a claim that is admitted is put on record
+	// (--provisioning-record); else only this process knows of its work.
+	OnRecord func(Admission) bool
+	// WakeEngine makes the engine look at a claim now that was admitted.
 	WakeEngine func(*v1.PersistentVolumeClaim)
 	// Workers is how many claims are judged at once.
 	Workers int
@@ -106,6 +115,10 @@ type Intake struct {
 	settled bool
 	written map[types.UID]string    // our last write to a claim, until the cache has it
 	lacking map[types.UID]time.Time // since when a saved PV is not in the cache
+	mends   map[types.UID]int       // how often a record was mended
+	// reserved volume names, and the same by claim; see reserve.
+	reserved map[string]key
+	names    map[key]string
 }
 
 // New returns an Intake that does nothing before Run.
@@ -124,6 +137,10 @@ func New(c Config) *Intake {
 		judged:  make(chan struct{}),
 		written: map[types.UID]string{},
 		lacking: map[types.UID]time.Time{},
+		mends:   map[types.UID]int{},
+
+		reserved: map[string]key{},
+		names:    map[key]string{},
 	}
 }
 
@@ -194,26 +211,34 @@ func (i *Intake) reconcile(ctx context.Context, k key) error {
 	if i.behind(claim) {
 		return nil // the cache will tell when it has our last write
 	}
-	if i.recorded(claim) {
+	if i.recorded(claim) || i.Ledger.Unrecorded(k.uid) {
 		return i.follow(ctx, k, claim)
 	}
 	return i.consider(ctx, k, claim)
 }
 
-// vanished: the claim is gone from the API. If somebody stripped its record
-// while a volume may exist, what this process remembers is cleaned up.
+// vanished: the claim is gone from the API. If a volume may exist all the same,
+// because the claim had no record or somebody stripped it, what this process
+// remembers is cleaned up, and the source stays held until then.
 func (i *Intake) vanished(k key) {
 	i.waiting.Drop(k)
-	i.Protector.Unhold(k.uid)
 	i.Recorder.Forget(k.uid)
 	i.mu.Lock()
 	delete(i.written, k.uid)
 	delete(i.lacking, k.uid)
+	delete(i.mends, k.uid)
 	i.mu.Unlock()
 	if state, known := i.Ledger.State(k.uid); known && state == ledger.Unknown {
 		i.dirty.Add(k)
 		return
 	}
+	i.forget(k)
+}
+
+// forget drops what is known of a claim that is gone and has left nothing behind.
+func (i *Intake) forget(k key) {
+	i.Protector.Unhold(k.uid)
+	i.unreserve(k)
 	i.Ledger.Forget(k.uid)
 }
 
@@ -263,7 +288,7 @@ func (i *Intake) finish(k key, turn *ledger.Turn) {
 	i.wakeEngine(k)
 }
 
-// wakeEngine makes the engine look at the claim now, if it is on record.
+// wakeEngine makes the engine look at the claim now, if it was admitted.
 func (i *Intake) wakeEngine(k key) {
 	if claim := i.Caches.Claim(k.namespace, k.name); claim != nil && claim.UID == k.uid {
 		i.WakeEngine(claim)

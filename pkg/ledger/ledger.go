@@ -79,8 +79,15 @@ type entry struct {
 	// foreign: the record was written by another process, and the live claim
 	// has not been read since.
 	foreign bool
-	// own: this process has asked the rules, see Own.
+	// own: this process has asked the rules, and they let the claim go on; see Own.
 	own bool
+	// doubted: the rules were asked about a record of somebody else, and did not; see
+	// Doubt.
+	doubted bool
+	// unrecorded: the claim was admitted without a record; see Turn.Admitting.
+	unrecorded bool
+	// elsewhere: see Turn.Elsewhere.
+	elsewhere bool
 	// firstAbsent is when the driver first said "nothing exists" after a call
 	// of unknown outcome; zero if it has not.
 	firstAbsent time.Time
@@ -105,17 +112,23 @@ func New(timeout time.Duration, now clock.PassiveClock) *Ledger {
 func (l *Ledger) Take(claim types.UID) (*Turn, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	e := l.entries[claim]
-	if e == nil {
-		e = &entry{state: Unknown, foreign: true}
-		l.entries[claim] = e
-	}
+	e := l.entry(claim)
 	if e.taken {
 		e.missed = true
 		return nil, false
 	}
 	e.taken = true
 	return &Turn{ledger: l, claim: claim, entry: e}, true
+}
+
+// entry returns the claim's entry, a new one if there is none. The caller holds mu.
+func (l *Ledger) entry(claim types.UID) *entry {
+	e := l.entries[claim]
+	if e == nil {
+		e = &entry{state: Unknown, foreign: true}
+		l.entries[claim] = e
+	}
+	return e
 }
 
 // State returns what is known of the claim, and whether anything is. It does
@@ -130,14 +143,69 @@ func (l *Ledger) State(claim types.UID) (State, bool) {
 	return e.state, true
 }
 
-// Own says whether this process has put the claim on record, or found that it may go
-// on: then the rules were asked, which a record that somebody else wrote does not
-// prove.
+// Own says whether this process has put the claim on record, or has vouched for the
+// record that it found. Only then the driver may be called: a record alone does not
+// prove that the rules were asked, because users can write it.
 func (l *Ledger) Own(claim types.UID) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	e := l.entries[claim]
 	return e != nil && e.own
+}
+
+// Vouch notes that the rules let a claim go on whose record this process found.
+func (l *Ledger) Vouch(claim types.UID) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	e := l.entry(claim)
+	e.own, e.doubted = e.state != Closed, false
+}
+
+// Doubt notes that the rules do not let a claim go on whose record this process
+// found. A claim of its own is not doubted: the rules were asked when it began.
+func (l *Ledger) Doubt(claim types.UID) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if e := l.entry(claim); !e.own {
+		e.doubted = true
+	}
+}
+
+// Doubted says whether Doubt was the last word on the claim.
+func (l *Ledger) Doubted(claim types.UID) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	e := l.entries[claim]
+	return e != nil && e.doubted
+}
+
+// Unrecorded says whether the claim is worked on without a record; see
+// Turn.Admitting.
+func (l *Ledger) Unrecorded(claim types.UID) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	e := l.entries[claim]
+	return e != nil && e.unrecorded
+}
+
+// Elsewhere says what Turn.Elsewhere noted, as long as nothing exists.
+func (l *Ledger) Elsewhere(claim types.UID) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	e := l.entries[claim]
+	return e != nil && e.state == Clean && e.elsewhere
+}
+
+// Asked returns name and required bytes of the request that this process sent last
+// for the claim. It does not wait for a turn.
+func (l *Ledger) Asked(claim types.UID) (name string, bytes int64, found bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	e := l.entries[claim]
+	if e == nil || e.request == nil {
+		return "", 0, false
+	}
+	return e.request.GetName(), e.request.GetCapacityRange().GetRequiredBytes(), true
 }
 
 // Ask says whether the claim's turn is free. If it is not, who has it is told at
@@ -215,9 +283,6 @@ func (t *Turn) Foreign() bool {
 // Confirm notes that the live claim was read and carries the record.
 func (t *Turn) Confirm() { t.with(func(e *entry) { e.foreign = false }) }
 
-// Approve notes that the rules let the claim, whoever put it on record, go on.
-func (t *Turn) Approve() { t.with(func(e *entry) { e.own = true }) }
-
 // Request returns the last request sent for this claim, nil if this process
 // sent none.
 func (t *Turn) Request() *csi.CreateVolumeRequest {
@@ -232,17 +297,28 @@ func (t *Turn) Recording() {
 	t.with(func(e *entry) { *e = entry{taken: true, missed: e.missed, state: Idle, own: true} })
 }
 
+// Admitting is Recording without a record: what becomes of the claim is known to
+// this process alone. The live claim is read before the first call, because no
+// write has shown that the cache is up to date.
+func (t *Turn) Admitting() {
+	t.with(func(e *entry) {
+		*e = entry{taken: true, missed: e.missed, state: Idle, own: true, unrecorded: true, foreign: true}
+	})
+}
+
 // Close forbids all further calls for the claim. It comes before the record is
 // taken off.
 func (t *Turn) Close() {
-	t.with(func(e *entry) { e.state, e.request, e.handle, e.own = Closed, nil, "", false })
+	t.with(func(e *entry) {
+		*e = entry{taken: true, missed: e.missed, state: Closed, foreign: e.foreign}
+	})
 }
 
 // Calling notes that the driver is about to be called with the request. From
 // here on a volume may exist; what was known before is returned, for Answered.
 func (t *Turn) Calling(request *csi.CreateVolumeRequest) State {
 	var before State
-	t.with(func(e *entry) { before, e.state, e.request = e.state, Unknown, request })
+	t.with(func(e *entry) { before, e.state, e.request, e.elsewhere = e.state, Unknown, request, false })
 	return before
 }
 
@@ -266,6 +342,9 @@ func (t *Turn) Answered(before State, answer Answer) State {
 	})
 	return s
 }
+
+// Elsewhere notes that the last answer was one that another node could cure.
+func (t *Turn) Elsewhere() { t.with(func(e *entry) { e.elsewhere = true }) }
 
 // Made notes the handle of the volume that the driver has made. Until it is saved
 // or removed no answer can prove its absence.

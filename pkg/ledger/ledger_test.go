@@ -269,6 +269,111 @@ func TestRecordingKeepsWhoMissedTheTurn(t *testing.T) {
 
 // A record proves that the rules were asked only if this process has written it, or
 // asked them.
+func TestVouching(t *testing.T) {
+	vouch := func(l *ledger.Ledger) { l.Vouch(claim) }
+	doubt := func(l *ledger.Ledger) { l.Doubt(claim) }
+	recording := func(l *ledger.Ledger) { turn, _ := l.Take(claim); turn.Recording(); turn.Done() }
+	closing := func(l *ledger.Ledger) { turn, _ := l.Take(claim); turn.Close(); turn.Done() }
+	for _, c := range []struct {
+		name         string
+		do           []func(*ledger.Ledger)
+		own, doubted bool
+	}{
+		{"a record that the rules let go on", []func(*ledger.Ledger){vouch}, true, false},
+		{"one that they do not", []func(*ledger.Ledger){doubt}, false, true},
+		{"one that they let go on later", []func(*ledger.Ledger){doubt, vouch}, true, false},
+		{"what went on once is not doubted", []func(*ledger.Ledger){vouch, doubt}, true, false},
+		{"a record of ours is not doubted", []func(*ledger.Ledger){recording, doubt}, true, false},
+		{"a doubted claim that is put on record by us", []func(*ledger.Ledger){doubt, recording}, true, false},
+		{"a doubted claim that is closed", []func(*ledger.Ledger){doubt, closing}, false, false},
+		{"nobody vouches for a closed claim", []func(*ledger.Ledger){closing, vouch}, false, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			l := ledger.New(timeout, newHands())
+			for _, do := range c.do {
+				do(l)
+			}
+			if l.Own(claim) != c.own || l.Doubted(claim) != c.doubted {
+				t.Errorf("own: %t, doubted: %t", l.Own(claim), l.Doubted(claim))
+			}
+			turn := take(t, l)
+			if foreign := len(c.do) > 0 && turn.Foreign(); foreign && turn.State() == ledger.Idle {
+				t.Error("a record of ours is foreign")
+			}
+		})
+	}
+}
+
+func TestAClaimWithoutARecord(t *testing.T) {
+	l := ledger.New(timeout, newHands())
+	if l.Unrecorded(claim) {
+		t.Error("a claim never heard of is worked on")
+	}
+	turn := take(t, l)
+	turn.Admitting()
+	if !l.Unrecorded(claim) || !l.Own(claim) || turn.State() != ledger.Idle || !turn.Foreign() {
+		t.Errorf("unrecorded: %t, own: %t, %s, foreign: %t", l.Unrecorded(claim), l.Own(claim), turn.State(), turn.Foreign())
+	}
+	turn.Confirm()
+	turn.Answered(turn.Calling(nil), ledger.Lost)
+	if !l.Unrecorded(claim) || turn.State() != ledger.Unknown || turn.Foreign() {
+		t.Error("a call changes what the claim is")
+	}
+	turn.Close()
+	if l.Unrecorded(claim) || l.Own(claim) {
+		t.Error("a claim that is through is worked on")
+	}
+}
+
+func TestAsked(t *testing.T) {
+	l := ledger.New(timeout, newHands())
+	if _, _, asked := l.Asked(claim); asked {
+		t.Error("nothing was asked yet")
+	}
+	turn := take(t, l)
+	turn.Recording()
+	req := &csi.CreateVolumeRequest{Name: "pvc-1", CapacityRange: &csi.CapacityRange{RequiredBytes: 7}}
+	turn.Answered(turn.Calling(req), ledger.Lost)
+	if name, bytes, asked := l.Asked(claim); !asked || name != "pvc-1" || bytes != 7 {
+		t.Errorf("%q with %d bytes, asked: %t", name, bytes, asked)
+	}
+	turn.Saved()
+	if _, _, asked := l.Asked(claim); asked {
+		t.Error("what is saved need not be asked again")
+	}
+}
+
+// Only what proves that nothing exists may give a claim back to the scheduler.
+func TestElsewhere(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		before bool
+		answer ledger.Answer
+		want   bool
+	}{
+		{"no room, and nothing exists", true, ledger.Absent, true},
+		{"no room, after a call of unknown outcome", false, ledger.Absent, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			l := ledger.New(timeout, newHands())
+			turn := take(t, l)
+			turn.Recording()
+			if !c.before {
+				turn.Answered(turn.Calling(nil), ledger.Lost)
+			}
+			turn.Answered(turn.Calling(nil), c.answer)
+			turn.Elsewhere()
+			if got := l.Elsewhere(claim); got != c.want {
+				t.Errorf("got %t", got)
+			}
+			turn.Calling(nil)
+			if l.Elsewhere(claim) {
+				t.Error("it still holds after another call began")
+			}
+		})
+	}
+}
+
 func TestOwn(t *testing.T) {
 	for _, c := range []struct {
 		name string
@@ -277,7 +382,6 @@ func TestOwn(t *testing.T) {
 	}{
 		{"a record that another process wrote", func(*ledger.Turn) {}, false},
 		{"even if the live claim was read", func(turn *ledger.Turn) { turn.Confirm() }, false},
-		{"until it may go on", (*ledger.Turn).Approve, true},
 		{"a record of ours", func(turn *ledger.Turn) { turn.Recording() }, true},
 		{"a record of ours after a call", func(turn *ledger.Turn) {
 			turn.Recording()

@@ -31,6 +31,7 @@ func (o *Options) Flags() *pflag.FlagSet {
 	f.BoolVar(&o.ExtraCreateMetadata, "extra-create-metadata", false, "pass the names of claim and PV to the driver as parameters of CreateVolume")
 	f.BoolVar(&o.ControllerPublishReadOnly, "controller-publish-readonly", false, "mark the PV of a claim whose only access mode is ReadOnlyMany as read-only")
 	f.StringVar((*string)(&o.ClonePolicy), "clone-policy", string(Strict), "which rules a clone must obey: strict enforces the whole documented contract; compatible allows, as the incumbent does, a source of another StorageClass and a source that is in use (its clone may lack what a running pod has not written yet)")
+	f.StringVar((*string)(&o.ProvisioningRecord), "provisioning-record", string(RecordAll), "which claims are put on record (a finalizer and two annotations) while their volume may exist without a PV, so that nothing is lost when this process dies: all, sources (only those with a data source) or off (none; what is on record is finished, and the metric csi_clone_provisioner_claims_recorded is 0 when that is done: then the provisioner can be replaced by one that knows no records)")
 	f.Float64Var(&o.KubeAPIQPS, "kube-api-qps", 0, "limit of requests to the API server per second; 0 for no limit on this side (the incumbent's default is 5)")
 	f.IntVar(&o.KubeAPIBurst, "kube-api-burst", 10, "burst of --kube-api-qps")
 	f.BoolVar(&o.Version, "version", false, "print the version and exit")

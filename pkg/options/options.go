@@ -57,6 +57,8 @@ type Options struct {
 	Topology, CrossNamespace bool
 	// ClonePolicy says which rules of the clone contract hold.
 	ClonePolicy ClonePolicy
+	// ProvisioningRecord says which claims are put on record.
+	ProvisioningRecord ProvisioningRecord
 	// Version asks for the version to be printed.
 	Version bool
 	// Logging is how to log.
@@ -73,6 +75,24 @@ const (
 	// the incumbent does not check.
 	Compatible ClonePolicy = "compatible"
 )
+
+// ProvisioningRecord is the value of --provisioning-record.
+type ProvisioningRecord string
+
+const (
+	// RecordAll puts every claim on record before the driver is called for it.
+	RecordAll ProvisioningRecord = "all"
+	// RecordSources puts claims with a data source on record, and no others.
+	RecordSources ProvisioningRecord = "sources"
+	// RecordOff finishes what is on record and writes nothing new.
+	RecordOff ProvisioningRecord = "off"
+)
+
+// Writes says whether a claim is put on record; source says that it has a data
+// source.
+func (r ProvisioningRecord) Writes(source bool) bool {
+	return r == RecordAll || r == RecordSources && source
+}
 
 // LeaderElection holds the settings of the lease.
 type LeaderElection struct {
@@ -150,6 +170,7 @@ func (o *Options) validate(flags *pflag.FlagSet) error {
 		{!fitsPVName(o.VolumeNamePrefix), fmt.Sprintf("--volume-name-prefix=%q makes no name for a PersistentVolume; use small letters, digits, dashes and dots, and fewer than 216 of them", o.VolumeNamePrefix)},
 		{o.VolumeNameUUIDLength < -1 || o.VolumeNameUUIDLength == 0 || o.VolumeNameUUIDLength > 32, fmt.Sprintf("--volume-name-uuid-length=%d is out of range; give 1 to 32, or -1 for the whole uid", o.VolumeNameUUIDLength)},
 		{o.ClonePolicy != Strict && o.ClonePolicy != Compatible, fmt.Sprintf("--clone-policy=%q is unknown; give strict or compatible", o.ClonePolicy)},
+		{o.ProvisioningRecord != RecordAll && o.ProvisioningRecord != RecordSources && o.ProvisioningRecord != RecordOff, fmt.Sprintf("--provisioning-record=%q is unknown; give all, sources or off", o.ProvisioningRecord)},
 		{o.WorkerThreads < 1, "--worker-threads must be at least 1"},
 		{o.Timeout <= 0, "--timeout must be positive"},
 		{o.RetryIntervalStart <= 0 || o.RetryIntervalMax < o.RetryIntervalStart, "--retry-interval-start must be positive and not above --retry-interval-max"},

@@ -34,8 +34,14 @@ type Controller struct {
 
 	mu      sync.Mutex
 	holds   map[types.UID]map[types.UID]struct{} // source -> claims
-	heldBy  map[types.UID]types.UID              // claim -> source
+	heldBy  map[types.UID]heldSource             // claim -> source
 	written map[types.UID]write
+}
+
+// heldSource is the source that a claim holds.
+type heldSource struct {
+	uid             types.UID
+	namespace, name string
 }
 
 // write is a change of ours that the cache may not have yet.
@@ -62,10 +68,10 @@ type Config struct {
 	// SourceOf names the source of a clone that is on record; found is false for
 	// every other claim.
 	SourceOf func(*v1.PersistentVolumeClaim) (namespace, name string, found bool)
-	// Granted says whether a clone may use its source at all. Whoever can write to
-	// claims can write a record, and must not be able to hold a source of another
-	// namespace.
-	Granted  func(clone *v1.PersistentVolumeClaim) bool
+	// Needs says whether a clone on record may keep its source from going. Whoever can
+	// write to claims can write a record, and must not be able to hold a source that
+	// the rules do not let the clone use.
+	Needs    func(clone *v1.PersistentVolumeClaim) bool
 	Recorder *observe.Recorder
 	Clock    clock.WithTicker
 }
@@ -79,7 +85,7 @@ func New(config Config) *Controller {
 			workqueue.TypedRateLimitingQueueConfig[item]{Name: "cloningprotection"}),
 		locks:   keymutex.NewHashed(0),
 		holds:   map[types.UID]map[types.UID]struct{}{},
-		heldBy:  map[types.UID]types.UID{},
+		heldBy:  map[types.UID]heldSource{},
 		written: map[types.UID]write{},
 	}
 }
@@ -226,13 +232,13 @@ func (c *Controller) look(ctx context.Context, it item) error {
 
 // needed says whether a clone of the source is held or on record.
 func (c *Controller) needed(source *v1.PersistentVolumeClaim) bool {
-	return c.held(source.UID) || slices.ContainsFunc(c.Caches.ClonesOf(source.Namespace, source.Name), c.Granted)
+	return c.held(source.UID) || slices.ContainsFunc(c.Caches.ClonesOf(source.Namespace, source.Name), c.Needs)
 }
 
-// clonesOf returns the clones on record that may use the source.
+// clonesOf returns the clones on record that need the source.
 func (c *Controller) clonesOf(source *v1.PersistentVolumeClaim) []*v1.PersistentVolumeClaim {
 	return slices.DeleteFunc(c.Caches.ClonesOf(source.Namespace, source.Name), func(clone *v1.PersistentVolumeClaim) bool {
-		return !c.Granted(clone)
+		return !c.Needs(clone)
 	})
 }
 

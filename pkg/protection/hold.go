@@ -19,7 +19,7 @@ import (
 // cannot slip in between. An error means that the source is not protected; the
 // hold is then off.
 func (c *Controller) Hold(ctx context.Context, claim types.UID, source *v1.PersistentVolumeClaim) error {
-	c.count(claim, source.UID)
+	c.count(claim, source)
 	if err := c.protect(ctx, source); err != nil {
 		c.Unhold(claim)
 		return err
@@ -27,7 +27,8 @@ func (c *Controller) Hold(ctx context.Context, claim types.UID, source *v1.Persi
 	return nil
 }
 
-// Unhold ends the claim's hold, if it has one.
+// Unhold ends the claim's hold, if it has one. A source that nobody holds any more is
+// looked at again.
 func (c *Controller) Unhold(claim types.UID) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -36,21 +37,27 @@ func (c *Controller) Unhold(claim types.UID) {
 		return
 	}
 	delete(c.heldBy, claim)
-	delete(c.holds[source], claim)
-	if len(c.holds[source]) == 0 {
-		delete(c.holds, source)
+	delete(c.holds[source.uid], claim)
+	if len(c.holds[source.uid]) == 0 {
+		delete(c.holds, source.uid)
+		c.Reconsider(source.namespace, source.name)
 	}
 }
 
-func (c *Controller) count(claim, source types.UID) {
-	c.Unhold(claim) // it may have held another source before
+func (c *Controller) count(claim types.UID, source *v1.PersistentVolumeClaim) {
+	c.mu.Lock()
+	before, held := c.heldBy[claim]
+	c.mu.Unlock()
+	if held && before.uid != source.UID {
+		c.Unhold(claim)
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.heldBy[claim] = source
-	if c.holds[source] == nil {
-		c.holds[source] = map[types.UID]struct{}{}
+	c.heldBy[claim] = heldSource{source.UID, source.Namespace, source.Name}
+	if c.holds[source.UID] == nil {
+		c.holds[source.UID] = map[types.UID]struct{}{}
 	}
-	c.holds[source][claim] = struct{}{}
+	c.holds[source.UID][claim] = struct{}{}
 }
 
 func (c *Controller) held(source types.UID) bool {

@@ -48,10 +48,10 @@ func controller(t *testing.T, objects ...metav1.Object) *Controller {
 	sourceOf := func(c *v1.PersistentVolumeClaim) (string, string, bool) {
 		return c.Namespace, "db", c.Labels["source"] != ""
 	}
-	granted := func(*v1.PersistentVolumeClaim) bool { return true }
+	needs := func(*v1.PersistentVolumeClaim) bool { return true }
 	return New(Config{
 		Writer: claimwriter.New(client, false), Caches: caches, Driver: driver,
-		SourceOf: sourceOf, Granted: granted, Clock: clock.RealClock{},
+		SourceOf: sourceOf, Needs: needs, Clock: clock.RealClock{},
 	})
 }
 
@@ -61,20 +61,32 @@ func claim(name, version string, finalizers ...string) *v1.PersistentVolumeClaim
 	}}
 }
 
+// named returns a source whose uid is its name.
+func named(name string) *v1.PersistentVolumeClaim {
+	return &v1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: name, UID: types.UID(name)}}
+}
+
 func TestHoldsAreCounted(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		do   func(*Controller)
 		held []string
+		// looked is how many sources are looked at again, because nobody holds them now.
+		looked int
 	}{
-		{"nothing is held at first", func(*Controller) {}, nil},
-		{"a claim holds its source", func(c *Controller) { c.count("a", "db") }, []string{"db"}},
-		{"and lets it go", func(c *Controller) { c.count("a", "db"); c.Unhold("a") }, nil},
-		{"two claims hold it until both let go", func(c *Controller) { c.count("a", "db"); c.count("b", "db"); c.Unhold("a") }, []string{"db"}},
-		{"holding twice is letting go once", func(c *Controller) { c.count("a", "db"); c.count("a", "db"); c.Unhold("a") }, nil},
-		{"a claim that names another source lets the first go", func(c *Controller) { c.count("a", "db"); c.count("a", "web") }, []string{"web"}},
-		{"letting go without a hold does nothing", func(c *Controller) { c.count("a", "db"); c.Unhold("z") }, []string{"db"}},
-		{"letting go twice lets nobody else's go", func(c *Controller) { c.count("a", "db"); c.count("b", "db"); c.Unhold("a"); c.Unhold("a") }, []string{"db"}},
+		{"nothing is held at first", func(*Controller) {}, nil, 0},
+		{"a claim holds its source", func(c *Controller) { c.count("a", named("db")) }, []string{"db"}, 0},
+		{"and lets it go", func(c *Controller) { c.count("a", named("db")); c.Unhold("a") }, nil, 1},
+		{"two claims hold it until both let go", func(c *Controller) { c.count("a", named("db")); c.count("b", named("db")); c.Unhold("a") }, []string{"db"}, 0},
+		{"holding twice is letting go once", func(c *Controller) { c.count("a", named("db")); c.count("a", named("db")); c.Unhold("a") }, nil, 1},
+		{"a claim that names another source lets the first go", func(c *Controller) { c.count("a", named("db")); c.count("a", named("web")) }, []string{"web"}, 1},
+		{"letting go without a hold does nothing", func(c *Controller) { c.count("a", named("db")); c.Unhold("z") }, []string{"db"}, 0},
+		{"letting go twice lets nobody else's go", func(c *Controller) {
+			c.count("a", named("db"))
+			c.count("b", named("db"))
+			c.Unhold("a")
+			c.Unhold("a")
+		}, []string{"db"}, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			controller := controller(t)
@@ -91,6 +103,9 @@ func TestHoldsAreCounted(t *testing.T) {
 			if len(controller.holds) != len(c.held) {
 				t.Errorf("left behind: %v", controller.holds)
 			}
+			if got := controller.queue.Len(); got != c.looked {
+				t.Errorf("%d sources are looked at again, want %d", got, c.looked)
+			}
 		})
 	}
 }
@@ -105,13 +120,13 @@ func TestNeeded(t *testing.T) {
 	if !controller(t, source, clone).needed(source) {
 		t.Error("a source with a clone on record is not needed")
 	}
-	ungranted := controller(t, source, clone)
-	ungranted.Granted = func(c *v1.PersistentVolumeClaim) bool { return c.Name != "copy" }
-	if ungranted.needed(source) {
+	doubted := controller(t, source, clone)
+	doubted.Needs = func(c *v1.PersistentVolumeClaim) bool { return c.Name != "copy" }
+	if doubted.needed(source) {
 		t.Error("a source is needed by a claim that may not use it")
 	}
 	held := controller(t, source)
-	held.count("uid-copy", source.UID)
+	held.count("uid-copy", source)
 	if !held.needed(source) {
 		t.Error("a source that is held is not needed")
 	}

@@ -13,7 +13,6 @@ import (
 
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/csidriver"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/ledger"
-	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/record"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/verdict"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/volume"
 )
@@ -25,14 +24,18 @@ func (p *Provisioner) attempt(ctx context.Context, turn *ledger.Turn, claim *v1.
 	if ignored != "" || err != nil {
 		return nil, ignored, err
 	}
+	if !p.Ledger.Own(claim.UID) {
+		return nil, "nobody has vouched for its record yet", nil
+	}
 	plan, v := p.Plan(claim, true, nil)
 	switch {
 	case v.Kind == verdict.Ignore:
 		return nil, "not ours to provision", nil
 	case !v.Ready():
 		return nil, "", errors.New(v.Message)
+	case plan.Stale:
+		return nil, "it is put on record anew first", nil
 	}
-	turn.Approve() // from here on a grant that goes neither stops it nor unprotects its source
 	// While the outcome of an earlier call is open, that very request is repeated.
 	req := plan.Request
 	if earlier := turn.Request(); earlier != nil && turn.State() == ledger.Unknown {
@@ -119,7 +122,7 @@ func (p *Provisioner) confirm(ctx context.Context, turn *ledger.Turn, claim *v1.
 		return nil, nil
 	case err != nil:
 		return nil, fmt.Errorf("reading the live claim before the first call to the driver: %w", err)
-	case live.UID != claim.UID || !record.On(p.Keys, live):
+	case live.UID != claim.UID || !p.Admitted(live):
 		turn.Close()
 		return nil, nil
 	}
@@ -140,6 +143,9 @@ func (p *Provisioner) call(ctx context.Context, turn *ledger.Turn, req *csi.Crea
 	resp, err := p.Driver.CreateVolume(ctx, req)
 	state := turn.Answered(before, csidriver.Meaning(err))
 	if err != nil {
+		if csidriver.CuredElsewhere(err) {
+			turn.Elsewhere()
+		}
 		klog.FromContext(ctx).V(2).Info("CreateVolume failed", "volume", req.GetName(), "known", state, "err", err)
 		return nil, csidriver.Explain(p.Driver.Name, "CreateVolume", req.GetName(), err)
 	}

@@ -5,6 +5,7 @@ import (
 	v1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
 
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/ledger"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/record"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/request"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/source"
@@ -22,11 +23,17 @@ type Plan struct {
 	Source *v1.PersistentVolumeClaim
 	// Request for the driver.
 	Request *csi.CreateVolumeRequest
+	// Node that the scheduler has chosen, with delayed binding.
+	Node string
+	// Stale: nothing exists, and the record pins other bytes than are to be asked for
+	// now. Who took over after a crash would repeat the request with those.
+	Stale bool
 }
 
 // Plan gathers the facts about a claim from the caches and asks the rules, in
-// the order in which a person would mend what is wrong. recorded waives what
-// must not stop work in progress. before, if not nil, is called with each
+// the order in which a person would mend what is wrong. recorded says that this
+// process has admitted the claim before, and waives what must not stop work in
+// progress. before, if not nil, is called with each
 // object before it is read, so that the caller can wait for it.
 func (p *Provisioner) Plan(claim *v1.PersistentVolumeClaim, recorded bool, before func(waitlist.Object)) (Plan, verdict.Verdict) {
 	if before == nil {
@@ -49,10 +56,16 @@ func (p *Provisioner) Plan(claim *v1.PersistentVolumeClaim, recorded bool, befor
 	if !v.Ready() {
 		return Plan{}, v
 	}
-	if delayed(class) && claim.Annotations[wellknown.SelectedNode] == "" {
-		return Plan{}, verdict.Ignored("", "waits for its first consumer")
+	plan := Plan{Class: class, Source: facts.Source, Request: req}
+	if delayed(class) {
+		if plan.Node = claim.Annotations[wellknown.SelectedNode]; plan.Node == "" {
+			return Plan{}, verdict.Ignored("", "waits for its first consumer")
+		}
 	}
-	return Plan{Class: class, Source: facts.Source, Request: req}, verdict.Verdict{}
+	if pinned := record.Pinned(p.Keys, p.Naming, claim).RequiredBytes; pinned != 0 && record.On(p.Keys, claim) && !p.mayExist(claim) {
+		plan.Stale = pinned != req.GetCapacityRange().GetRequiredBytes()
+	}
+	return plan, verdict.Verdict{}
 }
 
 // classOf finds the claim's class and checks that it is, still, of our driver.
@@ -79,6 +92,7 @@ func (p *Provisioner) classOf(claim *v1.PersistentVolumeClaim, before func(waitl
 func (p *Provisioner) facts(claim *v1.PersistentVolumeClaim, recorded bool, before func(waitlist.Object)) source.Facts {
 	facts := source.Facts{
 		Claim: claim, Driver: p.Driver.Name, CanClone: p.Driver.CanClone(), Recorded: recorded,
+		Found:  record.On(p.Keys, claim),
 		Strict: p.Strict(), OtherNamespaces: p.OtherNamespaces,
 	}
 	ref := source.Of(claim)
@@ -88,7 +102,6 @@ func (p *Provisioner) facts(claim *v1.PersistentVolumeClaim, recorded bool, befo
 	if ref.Namespace != claim.Namespace {
 		before(waitlist.GrantsIn(ref.Namespace))
 		facts.Grants = p.grantsIn(ref.Namespace)
-		facts.Granted = recorded && p.Ledger.Own(claim.UID)
 	}
 	before(waitlist.Claim(ref.Namespace, ref.Name))
 	facts.Source = p.Caches.Claim(ref.Namespace, ref.Name)
@@ -109,7 +122,8 @@ func (p *Provisioner) grantsIn(namespace string) []source.Grant {
 }
 
 // nameFree: no PV of another claim has the name that this claim's PV will get, and
-// no other claim on record is being given a volume of that name.
+// no other claim on record is being given a volume of that name; of two that are on
+// record the older goes on.
 func (p *Provisioner) nameFree(claim *v1.PersistentVolumeClaim, name string, before func(waitlist.Object)) verdict.Verdict {
 	before(waitlist.PV(name))
 	before(waitlist.VolumeName(name))
@@ -122,16 +136,24 @@ func (p *Provisioner) nameFree(claim *v1.PersistentVolumeClaim, name string, bef
 		return verdict.Refused(verdict.VolumeNameTaken,
 			"PV %q has the name of this claim's volume but is not its PV; remove that PV, or use a longer --volume-name-uuid-length", name)
 	}
-	if record.On(p.Keys, claim) {
-		return verdict.Verdict{}
-	}
+	recorded := record.On(p.Keys, claim)
 	for _, other := range p.Caches.ClaimsOfVolumeName(name) {
-		if other.UID != claim.UID {
-			return verdict.Waiting(verdict.VolumeNameInUse,
-				"the claim waits until volume %q of claim %s/%s is made, whose name it would share; use a longer --volume-name-uuid-length", name, other.Namespace, other.Name)
+		if other.UID == claim.UID || recorded && older(claim, other) {
+			continue
 		}
+		return verdict.Waiting(verdict.VolumeNameInUse,
+			"the claim waits until volume %q of claim %s/%s is made, whose name it would share; use a longer --volume-name-uuid-length", name, other.Namespace, other.Name)
 	}
 	return verdict.Verdict{}
+}
+
+// older decides between two claims on record with one volume name: only one of them
+// may go on.
+func older(claim, than *v1.PersistentVolumeClaim) bool {
+	if !claim.CreationTimestamp.Equal(&than.CreationTimestamp) {
+		return claim.CreationTimestamp.Before(&than.CreationTimestamp)
+	}
+	return claim.UID < than.UID
 }
 
 func (p *Provisioner) build(claim *v1.PersistentVolumeClaim, class *storagev1.StorageClass, src *source.Volume, name string) (*csi.CreateVolumeRequest, verdict.Verdict) {
@@ -140,10 +162,18 @@ func (p *Provisioner) build(claim *v1.PersistentVolumeClaim, class *storagev1.St
 		DefaultFSType: p.DefaultFSType, ExtraMetadata: p.ExtraMetadata,
 		SingleNodeMultiWriter: p.Driver.Controller[csi.ControllerServiceCapability_RPC_SINGLE_NODE_MULTI_WRITER],
 	}
-	if record.On(p.Keys, claim) {
+	// Bytes are repeated only as long as an earlier request may have made something:
+	// after that the source may have grown beyond them.
+	if record.On(p.Keys, claim) && p.mayExist(claim) {
 		in.PinnedBytes = record.Pinned(p.Keys, p.Naming, claim).RequiredBytes
 	}
 	return request.Build(in)
+}
+
+// mayExist says whether a volume may exist for a claim on record.
+func (p *Provisioner) mayExist(claim *v1.PersistentVolumeClaim) bool {
+	state, known := p.Ledger.State(claim.UID)
+	return !known || state == ledger.Unknown
 }
 
 func delayed(class *storagev1.StorageClass) bool {

@@ -80,19 +80,34 @@ const saveTimeout = 10 * time.Second
 // SupportsBlock leaves it to the driver to refuse block volumes.
 func (p *Provisioner) SupportsBlock(context.Context) bool { return true }
 
-// ShouldProvision says whether the engine may work on the claim: it is on
-// record, wanted, and nobody is at it.
+// ShouldProvision says whether the engine may work on the claim: it was admitted, by
+// this process or with its word, is wanted, and nobody is at it.
 func (p *Provisioner) ShouldProvision(_ context.Context, claim *v1.PersistentVolumeClaim) bool {
-	if !record.On(p.Keys, claim) || claim.DeletionTimestamp != nil {
+	if !p.Admitted(claim) || claim.DeletionTimestamp != nil || !p.Ledger.Own(claim.UID) {
 		return false
 	}
 	state, _ := p.Ledger.State(claim.UID)
 	return state != ledger.Saved && state != ledger.Closed && p.Ledger.Ask(claim.UID)
 }
 
-// VolumeName returns the name of the claim's volume: the pinned one if the
-// claim carries a record that can be believed.
+// Admitted says whether the claim is on record, or this process works on it without
+// (--provisioning-record).
+func (p *Provisioner) Admitted(claim *v1.PersistentVolumeClaim) bool {
+	return record.On(p.Keys, claim) || p.Ledger.Unrecorded(claim.UID)
+}
+
+// VolumeName returns the name of the claim's volume: the one that this process has
+// asked for, or else that of the record.
 func (p *Provisioner) VolumeName(claim *v1.PersistentVolumeClaim) string {
+	if name, _, asked := p.Ledger.Asked(claim.UID); asked {
+		return name
+	}
+	return p.RecordedName(claim)
+}
+
+// RecordedName returns the name of the claim's volume as the claim alone tells it:
+// the pinned one if it carries a record that can be believed.
+func (p *Provisioner) RecordedName(claim *v1.PersistentVolumeClaim) string {
 	if pinned := record.Pinned(p.Keys, p.Naming, claim).VolumeName; pinned != "" && record.On(p.Keys, claim) {
 		return pinned
 	}

@@ -320,12 +320,13 @@ func TestShouldProvision(t *testing.T) {
 		want bool
 	}{
 		{"a claim that is not on record", func(*world) {}, nil, false},
-		{"a claim on record", func(w *world) { w.onRecord("", "") }, nil, true},
+		{"a claim on record for which nobody vouches", func(w *world) { w.onRecord("", "") }, nil, false},
+		{"a claim on record", func(w *world) { w.onRecord("", "") }, (*ledger.Turn).Recording, true},
+		{"a claim that this process works on without a record", func(*world) {}, (*ledger.Turn).Admitting, true},
 		{"a deleted claim", func(w *world) {
 			w.onRecord("", "")
 			w.claim.DeletionTimestamp = new(metav1.NewTime(time.Unix(1_800_000_000, 0)))
 		}, nil, false},
-		{"a claim that this process recorded", func(w *world) { w.onRecord("", "") }, (*ledger.Turn).Recording, true},
 		{"a claim whose PV is saved", func(w *world) { w.onRecord("", "") }, (*ledger.Turn).Saved, false},
 		{"a claim that is released", func(w *world) { w.onRecord("", "") }, (*ledger.Turn).Close, false},
 	} {
@@ -350,6 +351,7 @@ func TestShouldProvisionDuringATurn(t *testing.T) {
 	w := fit()
 	w.onRecord("", "")
 	p := w.provisioner(t)
+	p.Ledger.Vouch(w.claim.UID)
 	turn, _ := p.Ledger.Take(w.claim.UID)
 	if p.ShouldProvision(t.Context(), w.claim) {
 		t.Error("the engine may work on a claim that somebody else works on")

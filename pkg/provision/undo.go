@@ -73,7 +73,7 @@ func (p *Provisioner) Undo(ctx context.Context, turn *ledger.Turn, claim *v1.Per
 // unproven is for search.
 func (p *Provisioner) lastRequest(turn *ledger.Turn, claim *v1.PersistentVolumeClaim) (req *csi.CreateVolumeRequest, unproven bool, err error) {
 	req = turn.Request()
-	unproven = source.Of(claim).Kind == source.Claim && !p.Granted(claim)
+	unproven = source.Of(claim).Kind == source.Claim && !p.Needs(claim)
 	if req == nil || unproven && req.GetVolumeContentSource() == nil {
 		req, err = p.rebuild(claim)
 		return req, unproven, err
@@ -82,8 +82,8 @@ func (p *Provisioner) lastRequest(turn *ledger.Turn, claim *v1.PersistentVolumeC
 }
 
 // search repeats the request, to learn of the volume. unproven says that nothing but
-// a record that anybody can write speaks for a copy of a source in another namespace:
-// then nothing is copied before a blank volume of that name was asked for. A driver
+// a record that anybody can write speaks for a copy of the source, which the rules do
+// not let the claim have: then nothing is copied before a blank volume of that name was asked for. A driver
 // that holds the copy answers ALREADY_EXISTS (CSI spec, CreateVolume errors); else the
 // blank one is what is found, and deleted.
 func (p *Provisioner) search(ctx context.Context, turn *ledger.Turn, req *csi.CreateVolumeRequest, unproven bool) (*csi.CreateVolumeResponse, error) {

@@ -10,6 +10,7 @@ import (
 	storagev1 "k8s.io/api/storage/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/utils/clock"
@@ -68,20 +69,19 @@ func abroad(t *testing.T, namespace string) (*Provisioner, *v1.PersistentVolumeC
 func TestLastRequest(t *testing.T) {
 	for _, c := range []struct {
 		name, namespace string
-		approved        bool
+		do              func(*ledger.Ledger, types.UID)
 		unproven        bool
 	}{
-		{"a source of the claim's namespace", "shop", false, false},
-		{"one of another namespace, without a grant", "vault", false, true},
-		{"one that the rules let this process use", "vault", true, false},
+		{"a source of the claim's namespace", "shop", func(*ledger.Ledger, types.UID) {}, false},
+		{"one of another namespace, without a grant", "vault", func(*ledger.Ledger, types.UID) {}, true},
+		{"one that the rules let this process use", "vault", (*ledger.Ledger).Vouch, false},
+		{"one of the claim's namespace that the rules do not let it use", "shop", (*ledger.Ledger).Doubt, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			p, clone := abroad(t, c.namespace)
 			turn, _ := p.Ledger.Take(clone.UID)
 			defer turn.Done()
-			if c.approved {
-				turn.Approve()
-			}
+			c.do(p.Ledger, clone.UID)
 			req, unproven, err := p.lastRequest(turn, clone)
 			if err != nil {
 				t.Fatal(err)
@@ -89,8 +89,8 @@ func TestLastRequest(t *testing.T) {
 			if got := req.GetVolumeContentSource().GetVolume().GetVolumeId(); got != "vol-db" {
 				t.Errorf("the request would copy %q", got)
 			}
-			if unproven != c.unproven || p.Granted(clone) == c.unproven {
-				t.Errorf("unproven: %t, granted: %t", unproven, p.Granted(clone))
+			if unproven != c.unproven || p.Needs(clone) == c.unproven {
+				t.Errorf("unproven: %t, needed: %t", unproven, p.Needs(clone))
 			}
 		})
 	}

@@ -7,6 +7,7 @@ import (
 	v1 "k8s.io/api/core/v1"
 
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/inuse"
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/record"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/source"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/verdict"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/waitlist"
@@ -24,6 +25,9 @@ func (p *Provisioner) JudgeUse(ctx context.Context, claim, src *v1.PersistentVol
 	before(waitlist.PodsIn(src.Namespace))
 	before(waitlist.PodsOf(src.Namespace, src.Name))
 	evidence := source.Evidence{AttachmentsTell: p.AttachmentsTell}
+	if record.On(p.Keys, claim) {
+		evidence.Before = claim.CreationTimestamp.Time
+	}
 	seen, err := p.Pods.Look(ctx, src.Namespace)
 	switch {
 	case err == nil:
@@ -41,9 +45,15 @@ func (p *Provisioner) JudgeUse(ctx context.Context, claim, src *v1.PersistentVol
 
 // Granted says whether a clone may use its source: one of its own namespace, or one
 // that a ReferenceGrant lets it use, or did when this process put it on record or
-// went on with it. A record alone proves nothing: users can write it.
+// vouched for it. A record alone proves nothing: users can write it.
 func (p *Provisioner) Granted(claim *v1.PersistentVolumeClaim) bool {
 	ref := source.Of(claim)
 	return ref.Namespace == claim.Namespace || p.Ledger.Own(claim.UID) ||
 		p.OtherNamespaces && source.Granted(p.grantsIn(ref.Namespace), claim.Namespace, ref)
+}
+
+// Needs says whether a clone on record may keep its source from going: not if the
+// rules do not let it use that source at all.
+func (p *Provisioner) Needs(claim *v1.PersistentVolumeClaim) bool {
+	return p.Granted(claim) && !p.Ledger.Doubted(claim.UID)
 }

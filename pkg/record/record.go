@@ -47,6 +47,12 @@ func On(keys wellknown.Record, claim *v1.PersistentVolumeClaim) bool {
 	return slices.Contains(claim.Finalizers, keys.Finalizer)
 }
 
+// Says says whether the claim carries a record that says exactly this.
+func Says(keys wellknown.Record, claim *v1.PersistentVolumeClaim, pins Pins) bool {
+	return On(keys, claim) && claim.Annotations[keys.VolumeName] == pins.VolumeName &&
+		claim.Annotations[keys.RequiredBytes] == strconv.FormatInt(pins.RequiredBytes, 10)
+}
+
 // Pinned returns what the record on the claim fixes. The name is believed if it
 // ends in this claim's whole uid, whatever prefix it was given; or if it is our
 // prefix and the beginning of the uid: with another prefix that could be made to
@@ -105,6 +111,16 @@ func Erase(keys wellknown.Record, claim *v1.PersistentVolumeClaim) ([]byte, erro
 		"uid":                                 claim.UID,
 		"$deleteFromPrimitiveList/finalizers": []string{keys.Finalizer},
 		"annotations":                         map[string]any{keys.VolumeName: nil, keys.RequiredBytes: nil},
+	})
+}
+
+// GiveBack is Erase that takes the selected node off, too: the scheduler then chooses
+// again (Kubernetes, "WaitForFirstConsumer").
+func GiveBack(keys wellknown.Record, claim *v1.PersistentVolumeClaim) ([]byte, error) {
+	return encode(claim, map[string]any{
+		"uid":                                 claim.UID,
+		"$deleteFromPrimitiveList/finalizers": []string{keys.Finalizer},
+		"annotations":                         map[string]any{keys.VolumeName: nil, keys.RequiredBytes: nil, wellknown.SelectedNode: nil},
 	})
 }
 

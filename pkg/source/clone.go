@@ -1,6 +1,8 @@
 package source
 
 import (
+	"slices"
+
 	v1 "k8s.io/api/core/v1"
 
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/verdict"
@@ -49,7 +51,7 @@ func otherNamespace(f Facts, ref Ref) verdict.Verdict {
 	case !f.OtherNamespaces:
 		return verdict.Refused(verdict.CloneNamespace,
 			"source PVC %q is in another namespace, and this provisioner runs without --feature-gates=CrossNamespaceVolumeDataSource=true; create the claim again with a source in its own namespace", ref.Shown)
-	case f.Granted, Granted(f.Grants, f.Claim.Namespace, ref):
+	case f.Recorded, Granted(f.Grants, f.Claim.Namespace, ref):
 		return verdict.Verdict{}
 	}
 	return verdict.Waiting(verdict.CloneNotGranted,
@@ -66,13 +68,26 @@ func sourceExists(f Facts, ref Ref) verdict.Verdict {
 }
 
 // sourceNotDeleting is rule 4. A clone on record goes on: our finalizer keeps
-// the source until it is through.
+// the source until it is through. So does one that an earlier process may have
+// begun: it is older than the deletion, and the source is still protected.
 func sourceNotDeleting(f Facts, ref Ref) verdict.Verdict {
-	if f.Recorded || f.Source.DeletionTimestamp == nil {
+	if f.Recorded || f.Source.DeletionTimestamp == nil || begunBefore(f) {
 		return verdict.Verdict{}
 	}
 	return verdict.Refused(verdict.CloneSourceDeleting,
 		"cannot clone source PVC %q: it is being deleted; create the claim again with another source", ref.Shown)
+}
+
+// begunBefore: the source was protected, by us or by the incumbent (which keeps no
+// record of a clone that it has begun), when it was deleted, and the clone was there
+// already. The API's times have whole seconds: if both are the same a record tips the
+// scales.
+func begunBefore(f Facts) bool {
+	if !slices.Contains(f.Source.Finalizers, wellknown.CloningProtection) {
+		return false
+	}
+	created, deleted := f.Claim.CreationTimestamp.Time, f.Source.DeletionTimestamp.Time
+	return created.Before(deleted) || f.Found && created.Equal(deleted)
 }
 
 func sourceBound(f Facts, ref Ref) verdict.Verdict {

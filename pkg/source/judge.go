@@ -18,9 +18,12 @@ type Facts struct {
 	Source *v1.PersistentVolumeClaim
 	// SourcePV is the PV that the source is bound to; nil if it is not known.
 	SourcePV *v1.PersistentVolume
-	// Recorded: the work is on record, so what would only forbid to begin does
-	// not stop it (rules 4 and 5).
+	// Recorded: this process has put the work on record, or vouched for the record
+	// that it found, so what would only forbid to begin does not stop it (rules 4
+	// and 5, and a grant that goes). A record that nobody vouches for is none.
 	Recorded bool
+	// Found: the claim carries a record, for which nobody has vouched yet.
+	Found bool
 	// Strict: rules 5 and 6 hold (--clone-policy=strict).
 	Strict bool
 	// OtherNamespaces: the source may be in another namespace
@@ -28,9 +31,6 @@ type Facts struct {
 	OtherNamespaces bool
 	// Grants are the ReferenceGrants of the source's namespace.
 	Grants []Grant
-	// Granted: this process has seen a grant before it put the work on record, or
-	// when it went on with it, so a grant that goes does not stop it.
-	Granted bool
 }
 
 // Volume is what CreateVolume has to copy.

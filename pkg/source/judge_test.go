@@ -211,8 +211,8 @@ func TestRule2AcrossNamespaces(t *testing.T) {
 				with(func(from *source.GrantFrom, _ *source.GrantTo) { from.Namespace = "zoo" })), nil, waits,
 		},
 		{"who may not clone it does not learn that it does not exist", func(f *source.Facts) { across()(f); f.Source, f.SourcePV = nil, nil }, nil, waits},
-		{"a record of somebody else is no grant", func(f *source.Facts) { across()(f); f.Recorded = true }, nil, waits},
-		{"a grant that goes does not stop what this process has begun", func(f *source.Facts) { across()(f); f.Recorded, f.Granted = true, true }, ready(10 << 30), verdict.Verdict{}},
+		{"a record that nobody vouches for is no grant", func(f *source.Facts) { across()(f); f.Claim.Finalizers = []string{"driver/provisioning"} }, nil, waits},
+		{"a grant that goes does not stop what this process has begun", func(f *source.Facts) { across()(f); f.Recorded = true }, ready(10 << 30), verdict.Verdict{}},
 		{
 			"a claim of the same name in another namespace is not the claim itself",
 			func(f *source.Facts) { across(grant(from, to))(f); f.Claim.Name = "db" }, ready(10 << 30), verdict.Verdict{},
@@ -354,6 +354,14 @@ func TestRule3SaysNotBoundOfWhatIsBound(t *testing.T) {
 // Rule 4, and what a record waives: this rule and no other.
 func TestRule4(t *testing.T) {
 	deleting := func(f *source.Facts) { f.Source.DeletionTimestamp = new(metav1.NewTime(time.Unix(1_800_000_000, 0))) }
+	// begun: the source is protected, and the clone came that long after its deletion.
+	begun := func(after time.Duration) func(*source.Facts) {
+		return func(f *source.Facts) {
+			deleting(f)
+			f.Source.Finalizers = []string{"kubernetes.io/pvc-protection", "provisioner.storage.kubernetes.io/cloning-protection"}
+			f.Claim.CreationTimestamp = metav1.NewTime(f.Source.DeletionTimestamp.Add(after))
+		}
+	}
 	refused := verdict.Verdict{
 		Kind: verdict.Refuse, Reason: verdict.CloneSourceDeleting,
 		Message: `cannot clone source PVC "db": it is being deleted; create the claim again with another source`,
@@ -362,6 +370,15 @@ func TestRule4(t *testing.T) {
 		{"a source that is being deleted is refused", deleting, nil, refused},
 		{"a pending source that is being deleted is refused", func(f *source.Facts) { deleting(f); f.Source.Status.Phase = v1.ClaimPending }, nil, refused},
 		{"a clone on record goes on", func(f *source.Facts) { deleting(f); f.Recorded = true }, ready(10 << 30), verdict.Verdict{}},
+		{"one that an earlier process may have begun goes on", begun(-time.Minute), ready(10 << 30), verdict.Verdict{}},
+		{"one of the same second is refused", begun(0), nil, refused},
+		{"unless it has a record", func(f *source.Facts) { begun(0)(f); f.Found = true }, ready(10 << 30), verdict.Verdict{}},
+		{"a record does not help one that came later", func(f *source.Facts) { begun(time.Second)(f); f.Found = true }, nil, refused},
+		{"one that came after the deletion is refused, although others hold the source", begun(time.Second), nil, refused},
+		{"one that came before is refused if nobody protects the source", func(f *source.Facts) {
+			begun(-time.Minute)(f)
+			f.Source.Finalizers = []string{"kubernetes.io/pvc-protection"}
+		}, nil, refused},
 	})
 
 	for _, c := range []struct {

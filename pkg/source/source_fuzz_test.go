@@ -123,7 +123,10 @@ func contract(f source.Facts) map[string]bool {
 	rules["rule 3: names its PV"] = f.Source.Spec.VolumeName != ""
 	rules["rule 3: the PV names it"] = back != nil && back.UID != "" && back.UID == f.Source.UID && back.Name == f.Source.Name && back.Namespace == f.Source.Namespace
 	rules["rule 3: of the driver"] = csi != nil && csi.Driver == f.Driver
-	rules["rule 4: not being deleted, unless the work has begun"] = f.Recorded || f.Source.DeletionTimestamp == nil
+	protected := slices.Contains(f.Source.Finalizers, "provisioner.storage.kubernetes.io/cloning-protection")
+	rules["rule 4: not being deleted, unless the work has begun or may have"] = f.Recorded || f.Source.DeletionTimestamp == nil ||
+		protected && (f.Claim.CreationTimestamp.Unix() < f.Source.DeletionTimestamp.Unix() ||
+			f.Found && f.Claim.CreationTimestamp.Unix() == f.Source.DeletionTimestamp.Unix())
 	rules["rule 5: the same class, if the policy is strict and the work has not begun"] = !f.Strict || f.Recorded || source.ClassName(f.Source) == source.ClassName(f.Claim)
 	rules["rule 7: the same mode"] = block(f.Source) == block(f.Claim)
 	// What no volume can have is refused by package request.
@@ -156,7 +159,7 @@ func FuzzJudge(f *testing.F) {
 	f.Add("", claimKind, "copy", "-1", "", "", "", "Lost", "", uint32(1))
 	f.Add("snapshot.storage.k8s.io", "VolumeSnapshot", "s", "16Ei", "100m", "1", "1", "Pending", "uid-db", uint32(0x7f))
 	f.Add("example.org", "Image", "", "9E", "0", "20E", "1e30", "", "uid-other", uint32(0xffff))
-	for bit := range 24 {
+	for bit := range 28 {
 		f.Add("", claimKind, "db", "10Gi", "10240Mi", "12Gi", "1G", "Bound", "uid-db", uint32(1)<<bit)
 	}
 	f.Fuzz(func(t *testing.T, group, kind, name, asked, needed, pv, status, phase, uid string, bits uint32) {
@@ -234,6 +237,16 @@ func arrange(bits uint32, kind, name, phase string) source.Facts {
 	if on(23) && facts.Source != nil {
 		facts.Source.Annotations = map[string]string{"volume.beta.kubernetes.io/storage-class": name}
 	}
+	if on(24) && facts.Source != nil {
+		facts.Source.Finalizers = []string{"provisioner.storage.kubernetes.io/cloning-protection"}
+	}
+	facts.Claim.CreationTimestamp = metav1.NewTime(time.Unix(1_800_000_000, 0))
+	for i, second := range []int64{1_800_000_001, 1_799_999_999} {
+		if on(25 + i) {
+			facts.Claim.CreationTimestamp = metav1.NewTime(time.Unix(second, 0))
+		}
+	}
+	facts.Found = on(27)
 	return facts
 }
 

@@ -1,6 +1,8 @@
 package source
 
 import (
+	"time"
+
 	v1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -19,24 +21,23 @@ type Evidence struct {
 	// AttachmentsTell: who uses a volume of this driver attaches it, and the
 	// attachments could be read, so that their absence tells something.
 	AttachmentsTell bool
+	// Before, unless zero, leaves out who came to the source then or later. It is the
+	// clone's creation if its record was found by this process: the record was written
+	// while nobody used the source, and work in progress is not stopped by who came
+	// since. Who was there before the clone tells that nobody looked.
+	Before time.Time
 }
 
 // JudgeUse is rule 6: the source of the claim, which all other rules let pass, is
 // not in use. Where nobody could look the verdict is Ready with a reason to be told.
 func JudgeUse(claim, src *v1.PersistentVolumeClaim, e Evidence) verdict.Verdict {
 	ref := Of(claim)
-	if pod := user(src, e.Pods); pod != nil {
+	if pod := user(src, e); pod != nil {
 		return verdict.Waiting(verdict.CloneSourceInUse,
 			"clone waits until source PVC %q is not in use: pod %q on node %q mounts it; it starts by itself when no pod does any more (--clone-policy=compatible lifts this rule)",
 			ref.Shown, pod.Name, pod.Spec.NodeName)
 	}
-	if len(e.Attachments) > 0 {
-		first := e.Attachments[0]
-		for _, a := range e.Attachments {
-			if a.Name < first.Name {
-				first = a
-			}
-		}
+	if first := attachment(e); first != nil {
 		return verdict.Waiting(verdict.CloneSourceInUse,
 			"clone waits until source PVC %q is not in use: its PV %q is attached to node %q (VolumeAttachment %q); it starts by itself when it is detached (--clone-policy=compatible lifts this rule)",
 			ref.Shown, src.Spec.VolumeName, first.Spec.NodeName, first.Name)
@@ -48,18 +49,43 @@ func JudgeUse(claim, src *v1.PersistentVolumeClaim, e Evidence) verdict.Verdict 
 		"nobody could look whether source PVC %q is in use, because the provisioner may not list pods; the clone is made all the same, and may lack what a running pod has not written yet. To have clones wait for pods, grant the provisioner list and watch on pods", ref.Shown)
 }
 
+// attachment returns the attachment, first by name, that counts; nil if there is none.
+func attachment(e Evidence) *storagev1.VolumeAttachment {
+	var first *storagev1.VolumeAttachment
+	for _, a := range e.Attachments {
+		if e.inTime(a.CreationTimestamp) && (first == nil || a.Name < first.Name) {
+			first = a
+		}
+	}
+	return first
+}
+
 // user returns the pod, first by name, that has a node, is not over and mounts the
 // claim; nil if there is none. A pod without a node does not count: it may itself
 // wait for the clone.
-func user(claim *v1.PersistentVolumeClaim, pods []*v1.Pod) *v1.Pod {
+func user(claim *v1.PersistentVolumeClaim, e Evidence) *v1.Pod {
 	var first *v1.Pod
-	for _, pod := range pods {
+	for _, pod := range e.Pods {
 		over := pod.Status.Phase == v1.PodSucceeded || pod.Status.Phase == v1.PodFailed
-		if pod.Spec.NodeName != "" && !over && mounts(pod, claim) && (first == nil || pod.Name < first.Name) {
+		if pod.Spec.NodeName != "" && !over && mounts(pod, claim) && e.inTime(scheduled(pod)) && (first == nil || pod.Name < first.Name) {
 			first = pod
 		}
 	}
 	return first
+}
+
+func (e Evidence) inTime(came metav1.Time) bool {
+	return e.Before.IsZero() || came.Time.Before(e.Before)
+}
+
+// scheduled returns when the pod got its node; its creation if nobody says.
+func scheduled(pod *v1.Pod) metav1.Time {
+	for _, c := range pod.Status.Conditions {
+		if c.Type == v1.PodScheduled && c.Status == v1.ConditionTrue {
+			return c.LastTransitionTime
+		}
+	}
+	return pod.CreationTimestamp
 }
 
 // mounts: by name, or as the claim that was made for an ephemeral volume of the pod

@@ -2,6 +2,7 @@ package source_test
 
 import (
 	"testing"
+	"time"
 
 	v1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
@@ -114,6 +115,52 @@ func TestRule6(t *testing.T) {
 			}
 			if v := source.JudgeUse(facts.Claim, facts.Source, c.evidence); v != c.want {
 				t.Errorf("got %s %s\n%s\nwant %s %s\n%s", v.Kind, v.Reason, v.Message, c.want.Kind, c.want.Reason, c.want.Message)
+			}
+		})
+	}
+}
+
+// Work on a record that is found is not stopped by who came to the source since it
+// began, but by who was there before.
+func TestRule6OfARecordThatIsFound(t *testing.T) {
+	born := time.Unix(1_800_000_000, 0)
+	at := func(seconds int) metav1.Time { return metav1.NewTime(born.Add(time.Duration(seconds) * time.Second)) }
+	pod := func(created, scheduled int, status v1.ConditionStatus) source.Evidence {
+		return source.Evidence{PodsKnown: true, Pods: []*v1.Pod{changed(podOf("app", "db"), func(p *v1.Pod) {
+			p.CreationTimestamp = at(created)
+			p.Status.Conditions = []v1.PodCondition{
+				{Type: v1.PodReady, LastTransitionTime: at(9)},
+				{Type: v1.PodScheduled, Status: status, LastTransitionTime: at(scheduled)},
+			}
+		})}}
+	}
+	attached := func(created int) source.Evidence {
+		a := attachment("csi-1", "node-1")
+		a.CreationTimestamp = at(created)
+		return source.Evidence{PodsKnown: true, Attachments: []*storagev1.VolumeAttachment{a}}
+	}
+	for _, c := range []struct {
+		name     string
+		evidence source.Evidence
+		ready    bool
+	}{
+		{"a pod that had its node before the clone was created", pod(-9, -5, v1.ConditionTrue), false},
+		{"a pod that got its node in the same second", pod(-9, 0, v1.ConditionTrue), true},
+		{"a pod that got its node later", pod(-9, 1, v1.ConditionTrue), true},
+		{"a pod that was created later", pod(1, 2, v1.ConditionTrue), true},
+		{"an old pod of which nobody says when it got its node", pod(-9, 5, v1.ConditionUnknown), false},
+		{"an attachment from before", attached(-1), false},
+		{"an attachment of the same second", attached(0), true},
+		{"an attachment that came later", attached(1), true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			facts := fit()
+			if v := source.JudgeUse(facts.Claim, facts.Source, c.evidence); v.Reason != verdict.CloneSourceInUse {
+				t.Errorf("without a record: %s %s", v.Kind, v.Reason)
+			}
+			c.evidence.Before = born
+			if v := source.JudgeUse(facts.Claim, facts.Source, c.evidence); v.Ready() != c.ready {
+				t.Errorf("with one: %s %s %s", v.Kind, v.Reason, v.Message)
 			}
 		})
 	}

@@ -330,9 +330,9 @@ func forgeRecord(t *testing.T, env *kit.Env) {
 	forge("forged", "src")
 	forge("second", "kept")
 	for name, source := range map[string]string{"forged": "src", "second": "kept"} {
-		event := env.WaitEvent(name, "ProvisioningFailed")
-		if want := notGranted(env, prod, source).message; !strings.Contains(event.Message, want) {
-			t.Errorf("event is %q, want one with %q", event.Message, want)
+		event := env.WaitEvent(name, "CloneNotGranted")
+		if want := notGranted(env, prod, source).message; event.Message != want {
+			t.Errorf("event is %q, want %q", event.Message, want)
 		}
 	}
 	harmless := func() error {
@@ -383,9 +383,9 @@ func restartBetween(t *testing.T, env *kit.Env) {
 	before := len(cloneCalls(env))
 	env.StartProvisioner(crossNamespaceGate, alone)
 	for _, name := range []string{"doomed", "kept"} {
-		event := env.WaitEvent(name, "ProvisioningFailed")
-		if want := notGranted(env, prod, "src").message; !strings.Contains(event.Message, want) {
-			t.Errorf("event is %q, want one with %q", event.Message, want)
+		event := env.WaitEvent(name, "CloneNotGranted")
+		if want := notGranted(env, prod, "src").message; event.Message != want {
+			t.Errorf("event is %q, want %q", event.Message, want)
 		}
 	}
 	env.Steadily("nobody gets the data", time.Second, func() error {

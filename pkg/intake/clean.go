@@ -1,0 +1,68 @@
+package intake
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	v1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/klog/v2"
+
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/ledger"
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/verdict"
+)
+
+// clean is the cleaner's work: it has undone what may exist for a claim that
+// nobody wants, and closes it. It runs beside the queue's workers, and therefore
+// writes nothing to the claim and leaves the waitlist alone.
+func (i *Intake) clean(ctx context.Context, k key) error {
+	claim := i.Caches.Claim(k.namespace, k.name)
+	gone := claim == nil || claim.UID != k.uid
+	if gone {
+		claim = &v1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Namespace: k.namespace, Name: k.name, UID: k.uid}}
+	} else if i.wanted(claim) {
+		i.wakeEngine(k) // wanted after all
+		return nil
+	}
+	turn, free := i.Ledger.Take(k.uid)
+	if !free {
+		return nil // whoever has the turn wakes us
+	}
+	if gone && turn.Request() == nil && turn.Handle() == "" {
+		klog.FromContext(ctx).Info("A claim on record is gone, and this process knows nothing of its volume", "volume", i.Planner.VolumeName(claim))
+		turn.Close()
+	}
+	if turn.State() == ledger.Unknown && i.Recorder.Last(k.uid) != verdict.CleanUpBlocked {
+		i.tell(claim, gone, verdict.Ignored(verdict.CleaningUp,
+			"the claim is no longer wanted while its volume may exist; volume %q is being looked for and deleted", i.Planner.VolumeName(claim)))
+	}
+	kept, err := i.Planner.Undo(ctx, turn, claim)
+	if err == nil {
+		turn.Close() // before anybody else gets the turn
+	}
+	i.finish(k, turn)
+	switch {
+	case errors.Is(err, ledger.ErrHalfProven):
+		return err
+	case err != nil:
+		i.tell(claim, gone, verdict.Refused(verdict.CleanUpBlocked,
+			"volume %q cannot be cleaned up now (tried again by itself): %v", i.Planner.VolumeName(claim), err))
+		return fmt.Errorf("cleaning up: %w", err)
+	case kept != "":
+		i.tell(claim, gone, verdict.Refused(verdict.VolumeKept, "the volume was not deleted because %s", kept))
+		klog.FromContext(ctx).Info("Volume kept", "because", kept)
+	}
+	if gone {
+		i.forget(k)
+		return nil
+	}
+	i.queue.Add(k) // the claim is closed; follow releases it
+	return nil
+}
+
+func (i *Intake) tell(claim *v1.PersistentVolumeClaim, gone bool, v verdict.Verdict) {
+	if !gone {
+		i.Recorder.Say(claim, v)
+	}
+}

@@ -1,0 +1,66 @@
+package intake
+
+import (
+	"context"
+
+	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/klog/v2"
+
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/record"
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/verdict"
+)
+
+// vouch asks all rules about a claim whose record this process has found. An earlier
+// process may have written it, which asked them, or a user, who did not. Until the
+// rules let it go on it is not worked on, and does not keep its source from going.
+func (i *Intake) vouch(ctx context.Context, k key, claim *v1.PersistentVolumeClaim) error {
+	admission, v, err := i.judge(ctx, k, claim)
+	switch {
+	case err != nil:
+		return err
+	case v.Kind == verdict.Ignore:
+		i.Recorder.Say(claim, v)
+		return nil // it is not refused either: its node may have been withdrawn meanwhile
+	case !v.Ready():
+		klog.FromContext(ctx).V(2).Info("Claim on record is not worked on", "verdict", v.Kind, "reason", v.Reason, "message", v.Message)
+		i.Ledger.Doubt(k.uid)
+		i.Recorder.Say(claim, v)
+		i.reconsiderSource(claim)
+		return nil
+	}
+	if admission.Source != nil {
+		if err := i.Protector.Hold(ctx, k.uid, admission.Source); err != nil {
+			return i.notProtected(ctx, claim, err)
+		}
+	}
+	i.Ledger.Vouch(k.uid)
+	i.Recorder.Say(claim, v)
+	i.queue.Add(k) // it is followed from here on
+	i.wakeEngine(k)
+	return nil
+}
+
+// mostMends is how often a record is mended: who changes it more often than that, an
+// admission webhook perhaps, will do it again.
+const mostMends = 5
+
+// mend writes the record again if somebody changed what it says while a volume may
+// exist: another process could not find that volume by it.
+func (i *Intake) mend(ctx context.Context, claim *v1.PersistentVolumeClaim) error {
+	name, bytes, asked := i.Ledger.Asked(claim.UID)
+	pins := record.Pins{VolumeName: name, RequiredBytes: bytes}
+	if !asked || !i.recorded(claim) || record.Says(i.Keys, claim, pins) || !i.mayMend(claim.UID) {
+		return nil
+	}
+	klog.FromContext(ctx).Info("The record was changed by somebody else while a volume may exist; it is mended", "volume", name)
+	_, err := i.write(ctx, claim, pins)
+	return err
+}
+
+func (i *Intake) mayMend(claim types.UID) bool {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.mends[claim]++
+	return i.mends[claim] <= mostMends
+}
