@@ -12,12 +12,20 @@ import (
 // reserve takes the volume name for the claim. If another claim has it, false is
 // returned, and the claim is looked at again when that one gives the name back.
 func (i *Intake) reserve(name string, k key) bool {
-	i.waiting.Add(k, waitlist.VolumeName(name)) // before the look, so that no change is missed
+	if i.take(name, k) {
+		return true
+	}
+	i.waiting.Add(k, waitlist.VolumeName(name))
+	return i.take(name, k) // it may have been given back just before
+}
+
+func (i *Intake) take(name string, k key) bool {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	if holder, taken := i.reserved[name]; taken && holder != k {
 		return false
 	}
+	delete(i.reserved, i.names[k])
 	i.reserved[name], i.names[k] = k, name
 	return true
 }

@@ -1,0 +1,185 @@
+package intake
+
+import (
+	"context"
+	"slices"
+	"testing"
+
+	"github.com/container-storage-interface/spec/lib/go/csi"
+	v1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/ledger"
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/verdict"
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/waitlist"
+)
+
+// judge is a planner that notes whether it was asked about work in progress.
+type judge struct {
+	ready
+	verdict  verdict.Verdict
+	use      verdict.Verdict
+	source   *v1.PersistentVolumeClaim
+	recorded []bool
+}
+
+func (j *judge) Judge(_ *v1.PersistentVolumeClaim, recorded bool, _ func(waitlist.Object)) (Admission, verdict.Verdict) {
+	j.recorded = append(j.recorded, recorded)
+	if !j.verdict.Ready() {
+		return Admission{}, j.verdict
+	}
+	return Admission{Source: j.source, VolumeName: "pvc-uid-copy", RequiredBytes: 1}, verdict.Verdict{}
+}
+
+func (j *judge) JudgeUse(context.Context, *v1.PersistentVolumeClaim, *v1.PersistentVolumeClaim, func(waitlist.Object)) (verdict.Verdict, error) {
+	return j.use, nil
+}
+
+// keeper notes which sources are held, and which are looked at again.
+type keeper struct {
+	nobody
+	held, looked []string
+}
+
+func (k *keeper) Hold(_ context.Context, _ types.UID, source *v1.PersistentVolumeClaim) error {
+	k.held = append(k.held, source.Name)
+	return nil
+}
+func (k *keeper) Reconsider(_, name string) { k.looked = append(k.looked, name) }
+
+// No rule is skipped by a record that this process did not write: it is judged as if
+// it were not there, holds no source before it is let go on, and the engine is woken
+// only then.
+func TestARecordThatIsFoundIsJudged(t *testing.T) {
+	source := &v1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "db", UID: "uid-db"}}
+	for _, c := range []struct {
+		name         string
+		verdict, use verdict.Verdict
+		own, doubted bool
+		held, looked []string
+		woken        bool
+	}{
+		{name: "the rules let it go on", own: true, held: []string{"db"}, woken: true},
+		{name: "a rule is broken", verdict: verdict.Refused(verdict.CloneTooSmall, "x"), doubted: true, looked: []string{"db"}},
+		{name: "it must wait", verdict: verdict.Waiting(verdict.CloneSourceNotFound, "x"), doubted: true, looked: []string{"db"}},
+		{name: "its source is in use", use: verdict.Waiting(verdict.CloneSourceInUse, "x"), doubted: true, looked: []string{"db"}},
+		{name: "nobody could look who uses the source", use: verdict.Noted(verdict.CloneSourceUseUnknown, "x"), own: true, held: []string{"db"}, woken: true},
+		{name: "its node was withdrawn", verdict: verdict.Ignored("", "waits for its first consumer")},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			i, claim := behindServer(t, &answers{})
+			claim.Finalizers = []string{i.Keys.Finalizer}
+			claim.Spec.DataSource = &v1.TypedLocalObjectReference{Kind: "PersistentVolumeClaim", Name: "db"}
+			put(t, i, claim)
+			planner, protector, woken := &judge{verdict: c.verdict, use: c.use, source: source}, &keeper{}, false
+			i.Planner, i.Protector = planner, protector
+			i.WakeEngine = func(*v1.PersistentVolumeClaim) { woken = true }
+			if err := i.reconcile(t.Context(), keyOf(claim)); err != nil {
+				t.Fatal(err)
+			}
+			if slices.Contains(planner.recorded, true) {
+				t.Error("it was judged as work of this process")
+			}
+			if i.Ledger.Own(claim.UID) != c.own || i.Ledger.Doubted(claim.UID) != c.doubted {
+				t.Errorf("own: %t, doubted: %t", i.Ledger.Own(claim.UID), i.Ledger.Doubted(claim.UID))
+			}
+			if !slices.Equal(protector.held, c.held) || !slices.Equal(protector.looked, c.looked) || woken != c.woken {
+				t.Errorf("held: %v, looked at: %v, engine woken: %t", protector.held, protector.looked, woken)
+			}
+		})
+	}
+}
+
+// What must be asked for now is not what is on record: the record is taken off before
+// anything is asked, and only as long as nothing exists.
+func TestAStaleRecordIsTakenOff(t *testing.T) {
+	for name, c := range map[string]struct {
+		do      func(*ledger.Turn)
+		patches int
+	}{
+		"never called":                     {func(*ledger.Turn) {}, 1},
+		"nothing exists after a call":      {func(turn *ledger.Turn) { turn.Answered(turn.Calling(nil), ledger.Absent) }, 1},
+		"a volume may exist":               {func(turn *ledger.Turn) { turn.Answered(turn.Calling(nil), ledger.Lost) }, 0},
+		"somebody is asking at the moment": {func(turn *ledger.Turn) { turn.Calling(nil) }, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a := &answers{}
+			i, claim := behindServer(t, a)
+			claim.Finalizers = []string{i.Keys.Finalizer}
+			put(t, i, claim)
+			i.Planner = stale{}
+			turn, _ := i.Ledger.Take(claim.UID)
+			turn.Recording()
+			c.do(turn)
+			turn.Done()
+			if err := i.reconcile(t.Context(), keyOf(claim)); err != nil {
+				t.Fatal(err)
+			}
+			if a.patches != c.patches {
+				t.Errorf("%d patches, want %d", a.patches, c.patches)
+			}
+		})
+	}
+}
+
+type stale struct{ ready }
+
+func (stale) Judge(*v1.PersistentVolumeClaim, bool, func(waitlist.Object)) (Admission, verdict.Verdict) {
+	return Admission{VolumeName: "pvc-uid-copy", RequiredBytes: 2, Stale: true}, verdict.Verdict{}
+}
+
+// Of two claims whose volumes would have one name only one is admitted, also when
+// both are judged before the record of either can be seen.
+func TestAVolumeNameIsReserved(t *testing.T) {
+	i, _ := behindServer(t, &answers{})
+	first, second := key{"shop", "a", "uid-a"}, key{"shop", "b", "uid-b"}
+	for _, what := range []string{"a free name", "one's own name"} {
+		if !i.reserve("pvc-1", first) {
+			t.Errorf("%s cannot be reserved", what)
+		}
+	}
+	if i.reserve("pvc-1", second) {
+		t.Error("two claims have one name")
+	}
+	if !i.reserve("pvc-2", second) {
+		t.Error("another name cannot be reserved")
+	}
+	i.unreserve(first)
+	if i.queue.Len() == 0 {
+		t.Error("who waits for the name is not woken")
+	}
+	if !i.reserve("pvc-1", second) {
+		t.Error("a name that was given back cannot be reserved")
+	}
+	i.unreserve(second)
+	i.unreserve(second)
+	if len(i.names) != 0 || len(i.reserved) != 0 {
+		t.Errorf("left behind: %v, %v", i.names, i.reserved)
+	}
+}
+
+// Who changes our record again and again, a webhook perhaps, does not keep us busy.
+func TestARecordIsMendedAFewTimes(t *testing.T) {
+	a := &answers{}
+	i, claim := behindServer(t, a)
+	claim.Finalizers = []string{i.Keys.Finalizer}
+	turn, _ := i.Ledger.Take(claim.UID)
+	turn.Recording()
+	turn.Answered(turn.Calling(&csi.CreateVolumeRequest{Name: "pvc-uid-copy"}), ledger.Lost)
+	turn.Done()
+	for range 20 {
+		changed := claim.DeepCopy()
+		changed.Annotations[i.Keys.VolumeName] = "other"
+		i.mu.Lock()
+		clear(i.written)
+		i.mu.Unlock()
+		put(t, i, changed)
+		if err := i.reconcile(t.Context(), keyOf(claim)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if a.patches != mostMends {
+		t.Errorf("%d writes, want %d", a.patches, mostMends)
+	}
+}
