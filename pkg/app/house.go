@@ -63,6 +63,7 @@ type house struct {
 	intake      *intake.Intake
 	protection  *protection.Controller
 	provisioner *provision.Provisioner
+	driver      *csidriver.Driver
 	engine      *controller.ProvisionController
 	workers     *sync.WaitGroup
 }
@@ -80,7 +81,7 @@ func build(ctx context.Context, o *options.Options, clients clients, driver *csi
 		ref := source.Of(claim)
 		return ref.Namespace, ref.Name, recorded(claim) && ref.Kind == source.Claim
 	}
-	h := &house{workers: &sync.WaitGroup{}}
+	h := &house{driver: driver, workers: &sync.WaitGroup{}}
 
 	var err error
 	strict := o.ClonePolicy == options.Strict

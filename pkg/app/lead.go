@@ -45,6 +45,9 @@ func lead(ctx context.Context, l options.LeaderElection, config *rest.Config, dr
 	if err != nil {
 		return err
 	}
+	h.driver.MayCall = func() error {
+		return fresh(elector.IsLeader(), elector.Check(l.RenewDeadline-l.LeaseDuration))
+	}
 	lease, giveUp := context.WithCancel(context.WithoutCancel(ctx))
 	given := make(chan struct{})
 	go func() {
@@ -67,6 +70,23 @@ func lead(ctx context.Context, l options.LeaderElection, config *rest.Config, dr
 		return ErrLeaseLost
 	}
 	return err
+}
+
+// errLeaseStale: this process may have been stopped for a while, and does not know it
+// yet.
+var errLeaseStale = errors.New("the leader election lease was not renewed in time, another replica may be at work; the driver was not called")
+
+// fresh returns an error unless this process leads, and has renewed the lease not
+// longer ago than it may try to: nobody else can have taken it over then. A process
+// that was stopped, or starved, must not go on calling the driver where it stood.
+func fresh(leads bool, renewed error) error {
+	switch {
+	case !leads:
+		return errLeaseStale
+	case renewed != nil:
+		return fmt.Errorf("%w (%w)", errLeaseStale, renewed)
+	}
+	return nil
 }
 
 func newElector(l options.LeaderElection, config *rest.Config, driver string, health *leaderelection.HealthzAdaptor, callbacks leaderelection.LeaderCallbacks) (*leaderelection.LeaderElector, error) {

@@ -27,6 +27,9 @@ type Driver struct {
 	// Plugin and Controller capabilities, as reported once after connecting.
 	Plugin     rpc.PluginCapabilitySet
 	Controller rpc.ControllerCapabilitySet
+	// MayCall, unless nil, is asked right before each call that changes something. Its
+	// error is returned in place of the call: another process may be at work.
+	MayCall func() error
 
 	conn       *grpc.ClientConn
 	controller csi.ControllerClient
@@ -145,6 +148,9 @@ func (d *Driver) CanClone() bool {
 
 // CreateVolume makes one call. What an error means: see Meaning.
 func (d *Driver) CreateVolume(ctx context.Context, req *csi.CreateVolumeRequest) (*csi.CreateVolumeResponse, error) {
+	if err := d.mayCall(); err != nil {
+		return nil, err
+	}
 	ctx, cancel := context.WithTimeout(ctx, d.timeout)
 	defer cancel()
 	return d.controller.CreateVolume(ctx, req)
@@ -153,10 +159,20 @@ func (d *Driver) CreateVolume(ctx context.Context, req *csi.CreateVolumeRequest)
 // DeleteVolume makes one call. It is idempotent: a volume that is not there is
 // deleted (CSI spec, DeleteVolume).
 func (d *Driver) DeleteVolume(ctx context.Context, handle string) error {
+	if err := d.mayCall(); err != nil {
+		return err
+	}
 	ctx, cancel := context.WithTimeout(ctx, d.timeout)
 	defer cancel()
 	_, err := d.controller.DeleteVolume(ctx, &csi.DeleteVolumeRequest{VolumeId: handle})
 	return err
+}
+
+func (d *Driver) mayCall() error {
+	if d.MayCall == nil {
+		return nil
+	}
+	return d.MayCall()
 }
 
 // Close ends the connection.
