@@ -25,7 +25,7 @@ func (i *Intake) follow(ctx context.Context, k key, claim *v1.PersistentVolumeCl
 	}
 	state, known := i.Ledger.State(k.uid)
 	switch {
-	case volume.Owns(i.Caches.PV(name), claim, i.Driver), known && state == ledger.Saved:
+	case i.owned(claim, name), known && state == ledger.Saved:
 		return i.followSaved(ctx, k, claim, name)
 	case known && state == ledger.Closed:
 		// Its release, or the writing of its record, got no answer. Nothing can have
@@ -35,6 +35,13 @@ func (i *Intake) follow(ctx context.Context, k key, claim *v1.PersistentVolumeCl
 		return i.abandon(ctx, k, claim)
 	}
 	return i.followWork(ctx, k, claim)
+}
+
+// owned says whether a PV owns the claim's volume: the one of its name, or the one
+// that it is bound to, whatever its record says now.
+func (i *Intake) owned(claim *v1.PersistentVolumeClaim, name string) bool {
+	return volume.Owns(i.Caches.PV(name), claim, i.Driver) ||
+		claim.Spec.VolumeName != "" && volume.Owns(i.Caches.PV(claim.Spec.VolumeName), claim, i.Driver)
 }
 
 // wanted says whether a volume of ours is still to be made for the claim: it is

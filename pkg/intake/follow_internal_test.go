@@ -3,6 +3,7 @@ package intake
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"testing"
@@ -149,5 +150,63 @@ func TestAReleaseThatFailsIsTriedAgain(t *testing.T) {
 	}
 	if a.patches != 2 {
 		t.Errorf("%d patches, want 2", a.patches)
+	}
+}
+
+// blind cannot find out who uses the source.
+type blind struct{ meanwhile }
+
+func (b *blind) JudgeUse(context.Context, *v1.PersistentVolumeClaim, *v1.PersistentVolumeClaim, func(waitlist.Object)) (verdict.Verdict, error) {
+	return verdict.Verdict{}, errors.New("the API server does not answer")
+}
+
+// A claim that could not be judged may need its source, which another provisioner may
+// have protected for it; but not for ever.
+func TestAnErrorIsNoVerdict(t *testing.T) {
+	i, claim := behindServer(t, &answers{})
+	i.Planner = &blind{meanwhile{source: &v1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "db"}}}}
+	put(t, i, claim)
+	k := keyOf(claim)
+	i.unseen[k] = struct{}{}
+	for try := range firstTries {
+		if err := i.reconcile(t.Context(), k); err == nil {
+			t.Fatal("it was judged")
+		}
+		select {
+		case <-i.Judged():
+			t.Fatalf("after try %d sources are let go", try)
+		default:
+		}
+		i.queue.AddRateLimited(k)
+	}
+	if err := i.reconcile(t.Context(), k); err == nil {
+		t.Fatal("it was judged")
+	}
+	select {
+	case <-i.Judged():
+	default:
+		t.Error("sources are kept for ever")
+	}
+}
+
+// A claim that is bound to a PV of ours has its volume, whatever somebody wrote into
+// its record: nothing is looked for under the name that stands there.
+func TestABoundClaimWhoseRecordWasChangedIsReleased(t *testing.T) {
+	a := &answers{}
+	i, claim := behindServer(t, a)
+	claim.Finalizers = []string{i.Keys.Finalizer}
+	claim.Spec.VolumeName, claim.Status.Phase = "pvc-of-old", v1.ClaimBound
+	pv := &v1.PersistentVolume{ObjectMeta: metav1.ObjectMeta{Name: "pvc-of-old", Annotations: map[string]string{wellknown.ProvisionedBy: driver}}}
+	pv.Spec.CSI = &v1.CSIPersistentVolumeSource{Driver: driver, VolumeHandle: "vol"}
+	pv.Spec.ClaimRef = &v1.ObjectReference{UID: claim.UID}
+	put(t, i, claim)
+	if err := i.Caches.PVs.GetStore().Add(pv); err != nil {
+		t.Fatal(err)
+	}
+	if err := i.reconcile(t.Context(), keyOf(claim)); err != nil {
+		t.Fatal(err)
+	}
+	if a.patches != 1 || i.dirty.Len() != 0 {
+		t.Errorf("%d patches, want the release; %d claims to be cleaned up", a.patches, i.dirty.Len())
 	}
 }

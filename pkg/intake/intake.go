@@ -95,6 +95,10 @@ const cleaners = 10
 // while the PV controller does.
 const savedPatience = time.Minute
 
+// firstTries is how often a claim of the first list is tried before no source waits
+// for it any more: an error must not keep all sources for ever.
+const firstTries = 3
+
 // key names one claim for good: a claim made again under the same name is
 // another one.
 type key struct {
@@ -202,7 +206,14 @@ func drain(ctx context.Context, queue workqueue.TypedRateLimitingInterface[key],
 
 // reconcile brings one claim a step further.
 func (i *Intake) reconcile(ctx context.Context, k key) error {
-	defer i.seen(k)
+	err := i.look(ctx, k)
+	if err == nil || i.queue.NumRequeues(k) >= firstTries {
+		i.seen(k)
+	}
+	return err
+}
+
+func (i *Intake) look(ctx context.Context, k key) error {
 	claim := i.Caches.Claim(k.namespace, k.name)
 	if claim == nil || claim.UID != k.uid {
 		i.vanished(k)
