@@ -69,8 +69,8 @@ func (i *Injector) Reset() {
 	gates := i.gates
 	i.rules, i.gates, i.calls = nil, nil, nil
 	i.mu.Unlock()
-	for _, gate := range gates {
-		gate.Release()
+	for _, g := range gates {
+		g.Release()
 	}
 }
 

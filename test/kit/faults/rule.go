@@ -7,7 +7,12 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/test/kit/gate"
 )
+
+// Gate holds calls until a test releases them.
+type Gate = gate.Gate
 
 // wait holds a call back; an error is that of the context.
 type wait func(context.Context) error
@@ -73,23 +78,23 @@ func (s Selector) Delay(d time.Duration) *Rule {
 // releases it. The caller's deadline ends it early and then the driver is not
 // called.
 func (s Selector) Gate() *Gate {
-	gate := s.inj.newGate()
-	s.hold(gate.pass)
-	return gate
+	g := s.inj.newGate()
+	s.hold(g.Pass)
+	return g
 }
 
 // GateReply lets the driver do the work at once and holds its reply back until
 // the test releases it.
 func (s Selector) GateReply() *Gate {
-	gate := s.inj.newGate()
+	g := s.inj.newGate()
 	s.decide(func(x *exchange) (any, error) {
 		resp, err := x.work(x.ctx)
-		if passErr := gate.pass(x.ctx); passErr != nil {
+		if passErr := g.Pass(x.ctx); passErr != nil {
 			return nil, status.FromContextError(passErr).Err()
 		}
 		return resp, err
 	})
-	return gate
+	return g
 }
 
 // Hang keeps the caller waiting until its deadline (or until it goes away). Only
@@ -105,12 +110,12 @@ func (s Selector) Hang() *Rule {
 // instead: long after the deadline, or before it (the caller waits on and times
 // out all the same).
 func (s Selector) HangUntilReleased() *Gate {
-	gate := s.inj.newGate()
+	g := s.inj.newGate()
 	s.late(func(x *exchange) (any, error) {
-		gate.enter()
-		return x.hang(gate.open)
+		g.Enter()
+		return x.hang(g.Opened())
 	})
-	return gate
+	return g
 }
 
 // LoseReply lets the driver do the work, then answers Unavailable whatever the
@@ -140,6 +145,14 @@ func (s Selector) MutateReply(mutate func(resp proto.Message)) *Rule {
 		mutate(changed)
 		return changed, nil
 	})
+}
+
+func (i *Injector) newGate() *Gate {
+	g := gate.New()
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.gates = append(i.gates, g)
+	return g
 }
 
 func (s Selector) hold(w wait) *Rule      { return s.register(&Rule{sel: s, wait: w}) }

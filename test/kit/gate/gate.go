@@ -1,11 +1,11 @@
-package faults
+package gate
 
 import (
 	"context"
 	"sync"
 )
 
-// Gate holds calls until a test releases them.
+// Gate holds whoever comes to it until a test releases them. Make it with New.
 type Gate struct {
 	mu      sync.Mutex
 	entered int
@@ -14,25 +14,19 @@ type Gate struct {
 	release sync.Once
 }
 
-// arrival is closed once n calls have reached the gate.
+// arrival is closed once n have reached the gate.
 type arrival struct {
 	n    int
 	done chan struct{}
 }
 
-func (i *Injector) newGate() *Gate {
-	gate := &Gate{open: make(chan struct{})}
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	i.gates = append(i.gates, gate)
-	return gate
-}
+// New returns a gate that is shut.
+func New() *Gate { return &Gate{open: make(chan struct{})} }
 
-// Entered returns a channel that is closed when the first call has reached the
-// gate.
+// Entered returns a channel that is closed when the first has reached the gate.
 func (g *Gate) Entered() <-chan struct{} { return g.EnteredBy(1) }
 
-// EnteredBy returns a channel that is closed when n calls have reached the gate.
+// EnteredBy returns a channel that is closed when n have reached the gate.
 func (g *Gate) EnteredBy(n int) <-chan struct{} {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -45,11 +39,15 @@ func (g *Gate) EnteredBy(n int) <-chan struct{} {
 	return done
 }
 
-// Release lets go of all calls at the gate and of those that come later. It may
-// be called more than once.
+// Release lets go of all at the gate and of those that come later. It may be
+// called more than once.
 func (g *Gate) Release() { g.release.Do(func() { close(g.open) }) }
 
-func (g *Gate) enter() {
+// Opened returns a channel that is closed by Release.
+func (g *Gate) Opened() <-chan struct{} { return g.open }
+
+// Enter counts somebody who has reached the gate, and does not wait.
+func (g *Gate) Enter() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.entered++
@@ -64,9 +62,9 @@ func (g *Gate) enter() {
 	g.waiters = left
 }
 
-// pass waits for Release or the end of ctx.
-func (g *Gate) pass(ctx context.Context) error {
-	g.enter()
+// Pass enters, and waits for Release or the end of ctx, which is the error.
+func (g *Gate) Pass(ctx context.Context) error {
+	g.Enter()
 	select {
 	case <-g.open:
 		return nil
