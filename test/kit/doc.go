@@ -13,6 +13,10 @@
 //		env.WaitBound("src", "copy")
 //	}
 //
+// What goes wrong between provisioner and driver is said to env.Faults (package
+// faults), what goes wrong between provisioner and API server to env.Gateway
+// (package gateway).
+//
 // Every test ends with the books: no volume without PV, no PV without volume, no
 // finalizer of ours where it should not be. The provisioner runs with the RBAC
 // that is shipped, or what the test chose instead (As, WithoutRule, WithRules),

@@ -19,6 +19,7 @@ import (
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/test/kit/cluster"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/test/kit/driver"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/test/kit/faults"
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/test/kit/gateway"
 )
 
 // Env is the world of one test.
@@ -52,7 +53,9 @@ type Env struct {
 	account account
 	// ownAccount is its name if it was made for this test alone.
 	ownAccount string
-	allowed    allowances
+	// gateway stands before the API server if the test asked for it.
+	gateway *gateway.Gateway
+	allowed allowances
 }
 
 // settings is what options change.

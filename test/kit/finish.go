@@ -62,6 +62,9 @@ func (e *Env) finish() {
 	if e.Driver == nil {
 		return // New did not get far
 	}
+	if e.gateway != nil {
+		e.gateway.Reset()
+	}
 	if err := e.calmDriver(); err != nil {
 		e.t.Error(err)
 	}
@@ -74,6 +77,7 @@ func (e *Env) finish() {
 			e.t.Logf("the end of the log of %s (%s):\n%s", p.proc.Name(), p.proc.LogFile(), process.Tail(p.Log(), logTail))
 		}
 	}
+	e.closeGateway()
 	if err := e.Driver.Close(); err != nil {
 		e.t.Errorf("stopping driver %q: %v", e.DriverName, err)
 	}
