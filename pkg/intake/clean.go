@@ -48,7 +48,7 @@ func (i *Intake) clean(ctx context.Context, k key) error {
 	case err != nil:
 		i.tell(claim, gone, verdict.Refused(verdict.CleanUpBlocked,
 			"volume %q cannot be cleaned up now (tried again by itself): %v", i.Planner.VolumeName(claim), err))
-		return fmt.Errorf("cleaning up: %w", err)
+		return fmt.Errorf("cleaning up volume %q: %w", i.Planner.VolumeName(claim), err)
 	case kept != "":
 		i.tell(claim, gone, verdict.Refused(verdict.VolumeKept, "the volume was not deleted because %s", kept))
 		klog.FromContext(ctx).Info("Volume kept", "because", kept)
