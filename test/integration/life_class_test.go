@@ -24,7 +24,7 @@ import (
 func outcomes() map[string]func(faults.Selector) *faults.Rule {
 	return map[string]func(faults.Selector) *faults.Rule{
 		"unknown": func(s faults.Selector) *faults.Rule { return s.LoseReply() },
-		"clean":   func(s faults.Selector) *faults.Rule { return s.Fail(codes.InvalidArgument, "not today") },
+		"clean":   func(s faults.Selector) *faults.Rule { return s.Fail(codes.OutOfRange, "not today") },
 	}
 }
 
@@ -41,12 +41,41 @@ func onRecord(env *kit.Env, claim string) error {
 	return nil
 }
 
-// failOnce creates claim "data" and returns when the driver's first call for it has
-// come to an outcome.
-func failOnce(env *kit.Env, outcome func(faults.Selector) *faults.Rule, options ...kit.ClaimOption) {
-	outcome(env.Faults.On("CreateVolume").When(inNamespace(env.Namespace)).Next(1))
+// failing creates claim "data" and returns when the driver's first call for it has
+// come to an outcome, as do all later ones until the rule is removed.
+func failing(env *kit.Env, outcome func(faults.Selector) *faults.Rule, options ...kit.ClaimOption) *faults.Rule {
+	rule := outcome(env.Faults.On("CreateVolume").When(inNamespace(env.Namespace)))
 	env.Create(env.Claim("data", options...))
 	env.WaitEvent("data", "ProvisioningFailed")
+	return rule
+}
+
+// quiet waits until the driver is not called any more for a volume, and returns how
+// often it was.
+func quiet(env *kit.Env, volume string) int {
+	calls, since := -1, time.Now()
+	env.Eventually("the driver is not called any more", func() error {
+		list := callsNamed(env, volume)
+		if n := len(list); n != calls || n > 0 && !list[n-1].Done() {
+			calls, since = n, time.Now()
+		}
+		if time.Since(since) < 300*time.Millisecond {
+			return fmt.Errorf("it was just called, for the %d. time", calls)
+		}
+		return nil
+	})
+	return calls
+}
+
+// paused fails the test if the driver is called for the volume of claim "data", or
+// the claim is not on record any more.
+func paused(env *kit.Env, volume string, calls int, during time.Duration) {
+	env.Steadily("the claim stays on record, and nobody calls the driver", during, func() error {
+		if n := len(callsNamed(env, volume)); n != calls {
+			return fmt.Errorf("there are %d calls, there were %d", n, calls)
+		}
+		return onRecord(env, "data")
+	})
 }
 
 // repeated fails the test unless there are so many CreateVolume calls for a volume,
@@ -113,20 +142,19 @@ func TestTheSameRequestGoesOnWhenItsClassIsBack(t *testing.T) {
 					env := common.Beside(t)
 					t.Parallel()
 					bindSource()(t, env)
-					failOnce(env, fault, options...)
-					event := take(t, env)
+					rule := failing(env, fault, options...)
+					event, volume := take(t, env), "pvc-"+string(env.Get("data").UID)
 					env.Eventually("the class is missed", func() error { return heardOnce(env, "data", event) })
-					env.Steadily("nobody calls the driver, and the claim stays on record", 500*time.Millisecond, func() error {
-						repeated(t, env, "pvc-"+string(env.Get("data").UID), 1)
-						return onRecord(env, "data")
-					})
+					calls := quiet(env, volume)
+					rule.Remove()
+					paused(env, volume, calls, 500*time.Millisecond)
 					if what != "deleted" {
 						dropClass(t, env, env.Class)
 					}
 					env.CreateClass(env.Class)
 					waitGiven(env, "data", env.DriverName)
 					env.WaitBound("data")
-					repeated(t, env, env.Get("data").Spec.VolumeName, 2)
+					repeated(t, env, volume, calls+1)
 					leave(env, "src")
 				})
 			}
@@ -145,13 +173,15 @@ func TestAClaimDeletedWhileItsClassIsGoneIsCleanedUp(t *testing.T) {
 				env := common.Beside(t)
 				t.Parallel()
 				bindSource()(t, env)
-				failOnce(env, fault, options...)
+				rule := failing(env, fault, options...)
 				volume := "pvc-" + string(env.Get("data").UID)
 				dropClass(t, env, env.Class)
 				env.WaitEvent("data", "StorageClassNotFound")
+				calls := quiet(env, volume)
+				rule.Remove()
 				env.Delete("data")
 				env.WaitGone("data")
-				repeated(t, env, volume, map[string]int{"unknown": 2, "clean": 1}[outcome])
+				repeated(t, env, volume, calls+map[string]int{"unknown": 1, "clean": 0}[outcome])
 				leave(env, "src")
 			})
 		}
