@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -13,7 +14,9 @@ import (
 	"github.com/kubernetes-csi/csi-lib-utils/metrics"
 	"github.com/kubernetes-csi/csi-lib-utils/rpc"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/connectivity"
+	"google.golang.org/grpc/status"
 	"k8s.io/klog/v2"
 )
 
@@ -151,9 +154,10 @@ func (d *Driver) CreateVolume(ctx context.Context, req *csi.CreateVolumeRequest)
 	if err := d.mayCall(); err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, d.timeout)
+	call, cancel := context.WithTimeout(ctx, d.timeout)
 	defer cancel()
-	return d.controller.CreateVolume(ctx, req)
+	resp, err := d.controller.CreateVolume(call, req)
+	return resp, d.inTime(ctx, call, err)
 }
 
 // DeleteVolume makes one call. It is idempotent: a volume that is not there is
@@ -162,10 +166,25 @@ func (d *Driver) DeleteVolume(ctx context.Context, handle string) error {
 	if err := d.mayCall(); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, d.timeout)
+	call, cancel := context.WithTimeout(ctx, d.timeout)
 	defer cancel()
-	_, err := d.controller.DeleteVolume(ctx, &csi.DeleteVolumeRequest{VolumeId: handle})
-	return err
+	_, err := d.controller.DeleteVolume(call, &csi.DeleteVolumeRequest{VolumeId: handle})
+	return d.inTime(ctx, call, err)
+}
+
+// inTime returns the error of a call, with one text for each that was not answered in
+// time: gRPC has three, by whoever noticed first, which would be three events.
+func (d *Driver) inTime(ctx, call context.Context, err error) error {
+	code := status.Code(err)
+	if ctx.Err() != nil || code != codes.DeadlineExceeded && code != codes.Canceled {
+		return err
+	}
+	// The driver's own words for a deadline of its own are kept.
+	said, _ := status.FromError(err)
+	if call.Err() == nil && !strings.HasPrefix(said.Message(), "context ") && !strings.HasPrefix(said.Message(), "stream terminated ") {
+		return err
+	}
+	return status.Errorf(codes.DeadlineExceeded, "no answer within %s", d.timeout)
 }
 
 func (d *Driver) mayCall() error {

@@ -16,8 +16,8 @@ import (
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/test/kit/faults"
 )
 
-// onRecord says whether the claim carries the record of the test's driver.
-func onRecord(env *kit.Env, name string) bool {
+// hasRecord says whether the claim carries the record of the test's driver.
+func hasRecord(env *kit.Env, name string) bool {
 	return slices.Contains(env.Get(name).Finalizers, env.DriverName+"/provisioning")
 }
 
@@ -51,7 +51,7 @@ func TestWhichClaimsAreOnRecord(t *testing.T) {
 			await(t, gate.EnteredBy(2), "the driver is called for both")
 			count := 0
 			for name, recorded := range want {
-				if got := onRecord(env, name); got != recorded {
+				if got := hasRecord(env, name); got != recorded {
 					t.Errorf("claim %q is on record: %t, want %t", name, got, recorded)
 				}
 				if recorded {
@@ -116,7 +116,7 @@ func TestAClaimWithoutARecordLeavesNothingBehind(t *testing.T) {
 				}
 				return volumes(env, 1)
 			})
-			if onRecord(env, "src") || !p.Running() {
+			if hasRecord(env, "src") || !p.Running() {
 				t.Error("the source is on record, or the provisioner has ended")
 			}
 			leave(env, "src")

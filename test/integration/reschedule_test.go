@@ -11,8 +11,6 @@ import (
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/test/kit/faults"
 )
 
-const selectedNode = "volume.kubernetes.io/selected-node"
-
 // The row "recorded, final error that another node could cure, delayed binding" of
 // the design's table.
 func TestAClaimWithoutRoomOnItsNodeIsGivenBack(t *testing.T) {
