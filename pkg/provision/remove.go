@@ -13,14 +13,15 @@ import (
 
 // remove deletes a volume that has no PV, unless something else uses it; then
 // kept says what. No live volume is ever deleted: a live look finds no PV of
-// that name, no PV has the handle, and no other claim on record has the name
+// that name with the volume (one with another volume has taken the name, and nobody
+// would look for this one again), no PV has the handle, and no other claim on record has the name
 // (design, "Every direct DeleteVolume").
 func (p *Provisioner) remove(ctx context.Context, claim *v1.PersistentVolumeClaim, name, handle string) (kept string, err error) {
-	_, err = p.Client.CoreV1().PersistentVolumes().Get(ctx, name, metav1.GetOptions{})
+	live, err := p.Client.CoreV1().PersistentVolumes().Get(ctx, name, metav1.GetOptions{})
 	switch {
-	case err == nil:
+	case err == nil && live.Spec.CSI != nil && live.Spec.CSI.Driver == p.Driver.Name && live.Spec.CSI.VolumeHandle == handle:
 		return fmt.Sprintf("PV %q exists", name), nil
-	case !apierrors.IsNotFound(err):
+	case err != nil && !apierrors.IsNotFound(err):
 		return "", fmt.Errorf("looking for PV %q before its volume is deleted: %w", name, err)
 	}
 	for _, pv := range p.Caches.PVsOfHandle(handle) {
