@@ -9,17 +9,17 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/csidriver"
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/wellknown"
 )
 
 // remove deletes a volume that has no PV, unless something else uses it; then
-// kept says what. No live volume is ever deleted: a live look finds no PV of
-// that name with the volume (one with another volume has taken the name, and nobody
-// would look for this one again), no PV has the handle, and no other claim on record has the name
-// (design, "Every direct DeleteVolume").
+// kept says what. No live volume is ever deleted: a live look finds no PV of that
+// name that could be this volume's, no PV has the handle, and no other claim on record
+// has the name (design, "Every direct DeleteVolume").
 func (p *Provisioner) remove(ctx context.Context, claim *v1.PersistentVolumeClaim, name, handle string) (kept string, err error) {
 	live, err := p.Client.CoreV1().PersistentVolumes().Get(ctx, name, metav1.GetOptions{})
 	switch {
-	case err == nil && live.Spec.CSI != nil && live.Spec.CSI.Driver == p.Driver.Name && live.Spec.CSI.VolumeHandle == handle:
+	case err == nil && p.mayUse(live, handle):
 		return fmt.Sprintf("PV %q exists", name), nil
 	case err != nil && !apierrors.IsNotFound(err):
 		return "", fmt.Errorf("looking for PV %q before its volume is deleted: %w", name, err)
@@ -36,4 +36,15 @@ func (p *Provisioner) remove(ctx context.Context, claim *v1.PersistentVolumeClai
 		return "", csidriver.Explain(p.Driver.Name, "DeleteVolume", handle, err)
 	}
 	return "", nil
+}
+
+// mayUse says whether a PV that has the volume's name may have the volume, too: not if
+// it has another volume of the driver, or is of another driver. Then it has taken the
+// name, and nobody would look for the volume again. Of a PV that is none of CSI but was
+// provisioned nobody here can say what its volume is.
+func (p *Provisioner) mayUse(pv *v1.PersistentVolume, handle string) bool {
+	if pv.Spec.CSI == nil {
+		return pv.Annotations[wellknown.ProvisionedBy] != ""
+	}
+	return pv.Spec.CSI.Driver == p.Driver.Name && pv.Spec.CSI.VolumeHandle == handle
 }
