@@ -210,3 +210,49 @@ func TestABoundClaimWhoseRecordWasChangedIsReleased(t *testing.T) {
 		t.Errorf("%d patches, want the release; %d claims to be cleaned up", a.patches, i.dirty.Len())
 	}
 }
+
+// frozen is a clock that stands still.
+type frozen struct{ time.Time }
+
+func (f frozen) Now() time.Time                  { return f.Time }
+func (f frozen) Since(t time.Time) time.Duration { return f.Sub(t) }
+
+// The row "our PV saved a while ago" of the design's table: nothing can leak once the PV
+// is saved, so a claim that is not bound for long loses its record all the same.
+func TestAClaimWhosePVIsSavedIsReleased(t *testing.T) {
+	now := time.Unix(1_800_000_000, 0)
+	for name, c := range map[string]struct {
+		age     time.Duration
+		change  func(*v1.PersistentVolumeClaim)
+		patches int
+	}{
+		"just saved":                  {time.Second, func(*v1.PersistentVolumeClaim) {}, 0},
+		"saved a while ago":           {savedPatience + time.Second, func(*v1.PersistentVolumeClaim) {}, 1},
+		"bound, but not to the end":   {time.Second, func(c *v1.PersistentVolumeClaim) { c.Spec.VolumeName = "pvc-uid-copy" }, 0},
+		"bound":                       {time.Second, func(c *v1.PersistentVolumeClaim) { c.Spec.VolumeName, c.Status.Phase = "pvc-uid-copy", v1.ClaimBound }, 1},
+		"deleted before it was bound": {time.Second, func(c *v1.PersistentVolumeClaim) { c.DeletionTimestamp = &metav1.Time{Time: now} }, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a := &answers{}
+			i, claim := behindServer(t, a)
+			i.Clock = frozen{now}
+			claim.Finalizers = []string{i.Keys.Finalizer}
+			c.change(claim)
+			put(t, i, claim)
+			pv := &v1.PersistentVolume{ObjectMeta: metav1.ObjectMeta{
+				Name: "pvc-uid-copy", Annotations: map[string]string{wellknown.ProvisionedBy: driver}, CreationTimestamp: metav1.NewTime(now.Add(-c.age)),
+			}}
+			pv.Spec.CSI = &v1.CSIPersistentVolumeSource{Driver: driver, VolumeHandle: "vol"}
+			pv.Spec.ClaimRef = &v1.ObjectReference{UID: claim.UID}
+			if err := i.Caches.PVs.GetStore().Add(pv); err != nil {
+				t.Fatal(err)
+			}
+			if err := i.reconcile(t.Context(), keyOf(claim)); err != nil {
+				t.Fatal(err)
+			}
+			if a.patches != c.patches || i.dirty.Len() != 0 {
+				t.Errorf("%d patches, want %d; %d claims to be cleaned up", a.patches, c.patches, i.dirty.Len())
+			}
+		})
+	}
+}
