@@ -179,7 +179,10 @@ func (i *Intake) write(ctx context.Context, claim *v1.PersistentVolumeClaim, pin
 }
 
 // retryQuietly: the object changed under our hands; its new version is judged
-// again, and the user need not know.
+// again, and the user need not know. Invalid is quiet if it is about a field: one
+// that is being deleted takes no finalizers. A ValidatingAdmissionPolicy answers
+// Invalid, too, and names no field.
 func retryQuietly(err error) bool {
-	return apierrors.IsConflict(err) || apierrors.IsNotFound(err) || apierrors.IsInvalid(err)
+	aboutField := apierrors.HasStatusCause(err, metav1.CauseTypeForbidden) || apierrors.HasStatusCause(err, metav1.CauseTypeFieldValueInvalid)
+	return apierrors.IsConflict(err) || apierrors.IsNotFound(err) || apierrors.IsInvalid(err) && aboutField
 }
