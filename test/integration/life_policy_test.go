@@ -3,8 +3,10 @@ package integration
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	admissionv1 "k8s.io/api/admissionregistration/v1"
 	v1 "k8s.io/api/core/v1"
@@ -100,4 +102,101 @@ func (d denial) install(t *testing.T, env *kit.Env) (remove func()) {
 		return nil
 	})
 	return remove
+}
+
+// reasonsOfDenial are what policies and webhooks answer with.
+var reasonsOfDenial = []metav1.StatusReason{"", metav1.StatusReasonForbidden}
+
+func TestARecordThatIsRefusedIsToldAndWrittenLater(t *testing.T) {
+	t.Parallel()
+	for _, reason := range reasonsOfDenial {
+		for kind, options := range kinds() {
+			t.Run(fmt.Sprintf("%s, reason %q", kind, reason), func(t *testing.T) {
+				t.Parallel()
+				env, _ := withSource(t, "--retry-interval-max=500ms")
+				policy := ourWrites(env, "data", "")
+				policy.reason = reason
+				allow := policy.install(t, env)
+				env.Create(env.Claim("data", options...))
+				toldOfDenial(t, env, "RecordNotWritten", "the work could not be put on record on this claim, so it was not started (tried again by itself): ")
+				if kind == "clone" {
+					leave(env, "src") // a clone that could not begin does not hold it
+					env.Create(env.Claim("src"))
+					env.WaitBound("src")
+				}
+				allow()
+				env.WaitBound("data")
+				requestFor(t, env, "data") // one call
+				leave(env, "src")
+			})
+		}
+	}
+}
+
+func TestAProtectionThatIsRefusedIsToldAndWrittenLater(t *testing.T) {
+	t.Parallel()
+	for _, reason := range reasonsOfDenial {
+		t.Run(fmt.Sprintf("reason %q", reason), func(t *testing.T) {
+			t.Parallel()
+			env, _ := withSource(t, "--retry-interval-max=500ms")
+			env.Eventually("the source is off record", func() error { return unmarked(env, "src") })
+			policy := ourWrites(env, "src", "")
+			policy.reason = reason
+			allow := policy.install(t, env)
+			env.Create(env.Claim("data", kit.CloneOf("src")))
+			toldOfDenial(t, env, "CloneSourceNotProtected", "the source could not be protected, so the clone was not started (tried again by itself): ")
+			allow()
+			env.WaitBound("data")
+			requestFor(t, env, "data")
+			leave(env, "src")
+		})
+	}
+}
+
+// toldOfDenial fails the test unless claim "data" is told once that the policy does
+// not let it begin, and nothing is done for it.
+func toldOfDenial(t *testing.T, env *kit.Env, reason, words string) {
+	t.Helper()
+	event := env.WaitEvent("data", reason)
+	if !strings.HasPrefix(event.Message, words) || !strings.Contains(event.Message, saysNo) || event.Type != v1.EventTypeWarning {
+		t.Errorf("event is %s %q, want a Warning that begins with %q and has %q", event.Type, event.Message, words, saysNo)
+	}
+	env.Steadily("it is told once, and nothing is done", 1500*time.Millisecond, func() error {
+		if n := env.CountEvents("data", reason); n != 1 {
+			return fmt.Errorf("it was told %d times", n)
+		}
+		if calls := callsFor(env, "data"); len(calls) > 0 {
+			return fmt.Errorf("the driver was called: %v", calls[0].Request)
+		}
+		return unmarked(env, "data")
+	})
+}
+
+func TestAReleaseThatIsRefusedIsTriedAgain(t *testing.T) {
+	t.Parallel()
+	env, p := withSource(t, "--retry-interval-max=500ms")
+	record := env.DriverName + "/provisioning"
+	allow := ourWrites(env, "data", fmt.Sprintf(
+		"has(oldObject.metadata.finalizers) && %[1]q in oldObject.metadata.finalizers && (!has(object.metadata.finalizers) || !(%[1]q in object.metadata.finalizers))", record)).install(t, env)
+	env.Create(env.Claim("data", kit.CloneOf("src")))
+	env.WaitBound("data")
+	env.Delete("src")
+	env.Eventually("the log says why the record stays", func() error {
+		if !slices.ContainsFunc(strings.Split(p.Log(), "\n"), func(line string) bool {
+			return strings.Contains(line, "taking the record off claim "+env.Namespace+"/data") && strings.Contains(line, saysNo)
+		}) {
+			return errors.New("it does not")
+		}
+		return nil
+	})
+	env.Steadily("the record stays, and with it the source", time.Second, func() error {
+		if !slices.Contains(env.Get("src").Finalizers, cloningProtection) {
+			return errors.New("the source is free")
+		}
+		return onRecord(env, "data")
+	})
+	requestFor(t, env, "data") // the driver is not called again
+	allow()
+	env.Eventually("nothing is left on the claim", func() error { return unmarked(env, "data") })
+	env.WaitGone("src")
 }

@@ -91,9 +91,12 @@ func TestAPVThatIsRefusedIsToldAndSavedLater(t *testing.T) {
 					}
 				}
 			}
+			doomed := "pvc-" + string(env.Get("doomed").UID)
 			env.Delete("doomed", "src")
 			env.WaitGone("doomed")
-			env.Eventually("its volume is deleted", func() error { return volumes(env, 2) })
+			if err := noVolume(env, doomed); err != nil {
+				t.Error(err)
+			}
 			if kind == "clone" && !isGoing(env.Get("src")) {
 				t.Error("the source should be held: nobody knows of its clone's volume but the record")
 			}
