@@ -14,8 +14,8 @@ import (
 
 // remove deletes a volume that has no PV, unless something else uses it; then
 // kept says what. No live volume is ever deleted: a live look finds no PV of that
-// name that could be this volume's, no PV has the handle, and no other claim on record
-// has the name (design, "Every direct DeleteVolume").
+// name that could be this volume's, no PV has the handle, and no other claim on record that
+// wants a volume has the name (design, "Every direct DeleteVolume").
 func (p *Provisioner) remove(ctx context.Context, claim *v1.PersistentVolumeClaim, name, handle string) (kept string, err error) {
 	live, err := p.Client.CoreV1().PersistentVolumes().Get(ctx, name, metav1.GetOptions{})
 	switch {
@@ -28,7 +28,9 @@ func (p *Provisioner) remove(ctx context.Context, claim *v1.PersistentVolumeClai
 		return fmt.Sprintf("PV %q uses volume %q", pv.Name, handle), nil
 	}
 	for _, other := range p.Caches.ClaimsOfVolumeName(name) {
-		if other.UID != claim.UID {
+		// One that is not wanted, either, cleans up itself: each would keep the volume
+		// for the other.
+		if wanted := other.DeletionTimestamp == nil && other.Spec.VolumeName == ""; wanted && other.UID != claim.UID {
 			return fmt.Sprintf("claim %s/%s is being provisioned under the same volume name %q", other.Namespace, other.Name, name), nil
 		}
 	}
