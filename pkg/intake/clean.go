@@ -15,7 +15,8 @@ import (
 
 // clean is the cleaner's work: it has undone what may exist for a claim that
 // nobody wants, and closes it. It runs beside the queue's workers, and therefore
-// writes nothing to the claim and leaves the waitlist alone.
+// leaves the waitlist alone, and writes nothing to the claim but what is to be asked
+// for, if its record does not say that.
 func (i *Intake) clean(ctx context.Context, k key) error {
 	claim := i.Caches.Claim(k.namespace, k.name)
 	gone := claim == nil || claim.UID != k.uid
@@ -37,7 +38,11 @@ func (i *Intake) clean(ctx context.Context, k key) error {
 		i.tell(claim, gone, verdict.Ignored(verdict.CleaningUp,
 			"the claim is no longer wanted while its volume may exist; volume %q is being looked for and deleted", i.Planner.VolumeName(claim)))
 	}
-	kept, err := i.Planner.Undo(ctx, turn, claim)
+	var kept string
+	err := i.completeUndo(ctx, turn, claim, gone)
+	if err == nil {
+		kept, err = i.Planner.Undo(ctx, turn, claim)
+	}
 	if err == nil {
 		turn.Close() // before anybody else gets the turn
 	}
@@ -59,6 +64,20 @@ func (i *Intake) clean(ctx context.Context, k key) error {
 	}
 	i.queue.Add(k) // the claim is closed; follow releases it
 	return nil
+}
+
+// completeUndo has the record of a claim say what Undo is about to ask for. What cannot
+// be asked for, Undo tells.
+func (i *Intake) completeUndo(ctx context.Context, turn *ledger.Turn, claim *v1.PersistentVolumeClaim, gone bool) error {
+	if gone || turn.State() != ledger.Unknown || !i.recorded(claim) {
+		return nil
+	}
+	pins, err := i.Planner.UndoPins(turn, claim)
+	if err != nil {
+		return nil //nolint:nilerr // see above
+	}
+	_, err = i.complete(ctx, claim, pins)
+	return err
 }
 
 func (i *Intake) tell(claim *v1.PersistentVolumeClaim, gone bool, v verdict.Verdict) {

@@ -20,6 +20,7 @@ import (
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/informers"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/ledger"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/observe"
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/record"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/verdict"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/waitlist"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/wellknown"
@@ -59,6 +60,9 @@ func (ready) Judge(*v1.PersistentVolumeClaim, bool, func(waitlist.Object)) (Admi
 	return Admission{VolumeName: "pvc-uid-copy", RequiredBytes: 1}, verdict.Verdict{}
 }
 func (ready) VolumeName(*v1.PersistentVolumeClaim) string { return "pvc-uid-copy" }
+func (ready) UndoPins(*ledger.Turn, *v1.PersistentVolumeClaim) (record.Pins, error) {
+	return record.Pins{VolumeName: "pvc-uid-copy", RequiredBytes: 1}, nil
+}
 func (ready) Undo(context.Context, *ledger.Turn, *v1.PersistentVolumeClaim) (string, error) {
 	return "", nil
 }

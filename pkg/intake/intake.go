@@ -17,6 +17,7 @@ import (
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/informers"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/ledger"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/observe"
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/record"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/verdict"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/waitlist"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/wellknown"
@@ -33,6 +34,8 @@ type Planner interface {
 	JudgeUse(ctx context.Context, claim, source *v1.PersistentVolumeClaim, before func(waitlist.Object)) (verdict.Verdict, error)
 	// VolumeName is the name of the claim's volume and PV.
 	VolumeName(claim *v1.PersistentVolumeClaim) string
+	// UndoPins is what Undo will ask the driver for.
+	UndoPins(turn *ledger.Turn, claim *v1.PersistentVolumeClaim) (record.Pins, error)
 	// Undo leaves nothing behind in the driver; see provision.Provisioner.Undo.
 	Undo(ctx context.Context, turn *ledger.Turn, claim *v1.PersistentVolumeClaim) (kept string, err error)
 }

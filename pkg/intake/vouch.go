@@ -34,6 +34,10 @@ func (i *Intake) vouch(ctx context.Context, k key, claim *v1.PersistentVolumeCla
 			return i.notProtected(ctx, claim, err)
 		}
 	}
+	pins := record.Pins{VolumeName: admission.VolumeName, RequiredBytes: admission.RequiredBytes}
+	if again, err := i.complete(ctx, claim, pins); again || err != nil {
+		return err // it is judged again when the cache has it
+	}
 	i.Ledger.Vouch(k.uid)
 	i.Recorder.Say(claim, v)
 	i.queue.Add(k) // it is followed from here on
@@ -56,6 +60,17 @@ func (i *Intake) mend(ctx context.Context, claim *v1.PersistentVolumeClaim) erro
 	klog.FromContext(ctx).Info("The record was changed by somebody else while a volume may exist; it is mended", "volume", name)
 	_, err := i.write(ctx, claim, pins)
 	return err
+}
+
+// complete writes what is about to be asked for into a record that says something
+// else: it was not written by a process of ours, or was changed since. Whoever comes
+// after us must be able to repeat it. written says that the claim has changed.
+func (i *Intake) complete(ctx context.Context, claim *v1.PersistentVolumeClaim, pins record.Pins) (written bool, err error) {
+	if record.Says(i.Keys, claim, pins) || !i.mayMend(claim.UID) {
+		return false, nil
+	}
+	klog.FromContext(ctx).Info("The record does not say what is to be asked for; it is written anew", "volume", pins.VolumeName)
+	return i.write(ctx, claim, pins)
 }
 
 func (i *Intake) mayMend(claim types.UID) bool {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	v1 "k8s.io/api/core/v1"
@@ -70,6 +71,7 @@ func TestARecordThatIsFoundIsJudged(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			i, claim := behindServer(t, &answers{})
 			claim.Finalizers = []string{i.Keys.Finalizer}
+			claim.Annotations[i.Keys.VolumeName], claim.Annotations[i.Keys.RequiredBytes] = "pvc-uid-copy", "1"
 			claim.Spec.DataSource = &v1.TypedLocalObjectReference{Kind: "PersistentVolumeClaim", Name: "db"}
 			put(t, i, claim)
 			planner, protector, woken := &judge{verdict: c.verdict, use: c.use, source: source}, &keeper{}, false
@@ -89,6 +91,49 @@ func TestARecordThatIsFoundIsJudged(t *testing.T) {
 			}
 		})
 	}
+}
+
+// What is asked for must be on record before, for whoever comes after us; a record
+// that a user wrote, or changed, may say something else, or nothing.
+func TestARecordThatIsFoundIsCompletedFirst(t *testing.T) {
+	for name, deleted := range map[string]bool{"a claim that is wanted": false, "one that is to be cleaned up": true} {
+		t.Run(name, func(t *testing.T) {
+			a := &answers{}
+			i, claim := behindServer(t, a)
+			claim.Finalizers = []string{i.Keys.Finalizer}
+			claim.Annotations[i.Keys.VolumeName] = "of-somebody-else"
+			undone := &undoes{}
+			i.Planner = undone
+			work := i.reconcile
+			if deleted {
+				claim.DeletionTimestamp = &metav1.Time{Time: time.Now()}
+				work = i.clean
+			}
+			undone.patches = func() int { return a.patches }
+			put(t, i, claim)
+			if err := work(t.Context(), keyOf(claim)); err != nil {
+				t.Fatal(err)
+			}
+			if a.patches != 1 || i.Ledger.Own(claim.UID) {
+				t.Errorf("%d patches, own: %t; want it written before anything is asked", a.patches, i.Ledger.Own(claim.UID))
+			}
+			if deleted && undone.after != 1 {
+				t.Errorf("it was undone after %d writes, want 1", undone.after)
+			}
+		})
+	}
+}
+
+// undoes notes how many patches there were before it was asked to undo.
+type undoes struct {
+	ready
+	patches func() int
+	after   int
+}
+
+func (u *undoes) Undo(context.Context, *ledger.Turn, *v1.PersistentVolumeClaim) (string, error) {
+	u.after = u.patches()
+	return "", nil
 }
 
 // What must be asked for now is not what is on record: the record is taken off before

@@ -15,6 +15,7 @@ import (
 	"k8s.io/klog/v2"
 
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/ledger"
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/record"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/source"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/volume"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/waitlist"
@@ -67,6 +68,15 @@ func (p *Provisioner) Undo(ctx context.Context, turn *ledger.Turn, claim *v1.Per
 	turn.Removed()
 	klog.FromContext(ctx).Info("Volume of a deleted claim cleaned up", "claim", klog.KObj(claim), "volumeID", handle)
 	return "", nil
+}
+
+// UndoPins returns name and bytes of what Undo will ask the driver for.
+func (p *Provisioner) UndoPins(turn *ledger.Turn, claim *v1.PersistentVolumeClaim) (record.Pins, error) {
+	req, _, err := p.lastRequest(turn, claim)
+	if err != nil {
+		return record.Pins{}, err
+	}
+	return record.Pins{VolumeName: req.GetName(), RequiredBytes: req.GetCapacityRange().GetRequiredBytes()}, nil
 }
 
 // lastRequest returns the request that was or may have been sent for the claim.

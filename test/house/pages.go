@@ -10,8 +10,9 @@ import (
 )
 
 const (
-	// contractPage says what is proved by which test.
+	// contractPage and promisesPage say what is proved by which test.
 	contractPage = "docs/compatibility.md"
+	promisesPage = "docs/reliability.md"
 	// flagsPage is generated from the flag set.
 	flagsPage = "docs/flags.md"
 )
@@ -29,8 +30,8 @@ func (r *repository) line(page string, offset int) int {
 // testName finds the name of a test in running text.
 var testName = regexp.MustCompile(`\bTest[A-Z0-9]\w*`)
 
-// testsNamed checks that the tests exist which the page about compatibility calls
-// its proof.
+// testsNamed checks that the tests exist which the pages about compatibility and
+// about reliability call their proof.
 func testsNamed(repo *repository) []string {
 	known := map[string]bool{}
 	for _, p := range repo.packages {
@@ -42,14 +43,16 @@ func testsNamed(repo *repository) []string {
 			}
 		}
 	}
-	names := testName.FindAllStringIndex(repo.tree[contractPage], -1)
-	if len(names) == 0 {
-		return []string{contractPage + ": names no test: it would prove nothing"}
-	}
 	var broken []string
-	for _, at := range names {
-		if name := repo.tree[contractPage][at[0]:at[1]]; !known[name] {
-			broken = append(broken, fmt.Sprintf("%s:%d: there is no test %s", contractPage, repo.line(contractPage, at[0]), name))
+	for _, page := range []string{contractPage, promisesPage} {
+		names := testName.FindAllStringIndex(repo.tree[page], -1)
+		if len(names) == 0 {
+			broken = append(broken, page+": names no test: it would prove nothing")
+		}
+		for _, at := range names {
+			if name := repo.tree[page][at[0]:at[1]]; !known[name] {
+				broken = append(broken, fmt.Sprintf("%s:%d: there is no test %s", page, repo.line(page, at[0]), name))
+			}
 		}
 	}
 	return broken

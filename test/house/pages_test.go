@@ -12,6 +12,7 @@ func namedExamples() []example {
 			check: testsNamed,
 			tree: tree{
 				"docs/compatibility.md": "| rule | test |\n|---|---|\n| 1 | TestRule1, `TestRule2/with a case` |\n| 3 | TestHelper TestOld |\n",
+				"docs/reliability.md":   "A crash: TestRule1, TestCrash.",
 				"pkg/a/a_test.go":       goSource("a", `"testing"`, "func TestRule1(*testing.T) {}\nfunc (x) TestOld(*testing.T) {}"),
 				"pkg/a/a.go":            goSource("a", `_ "context"`, "func TestHelper() {}"),
 			},
@@ -19,17 +20,22 @@ func namedExamples() []example {
 				"docs/compatibility.md:3: there is no test TestRule2",
 				"docs/compatibility.md:4: there is no test TestHelper",
 				"docs/compatibility.md:4: there is no test TestOld",
+				"docs/reliability.md:1: there is no test TestCrash",
 			},
 		}, {
 			name:  "a page without tests proves nothing",
 			check: testsNamed,
 			tree:  tree{"docs/compatibility.md": "Tests of all kinds."},
-			want:  []string{"docs/compatibility.md: names no test: it would prove nothing"},
+			want: []string{
+				"docs/compatibility.md: names no test: it would prove nothing",
+				"docs/reliability.md: names no test: it would prove nothing",
+			},
 		}, {
 			name:  "every proof exists",
 			check: testsNamed,
 			tree: tree{
 				"docs/compatibility.md": "Tested by TestRule1 and `TestFar`.",
+				"docs/reliability.md":   "Tested by TestFar.",
 				"docs/development.md":   "go test -run TestSome",
 				"pkg/a/a_test.go":       goSource("a_test", `"testing"`, "func TestRule1(*testing.T) {}"),
 				"test/x/x_test.go":      goSource("x", `"testing"`, "func TestFar(*testing.T) {}"),
