@@ -1,0 +1,320 @@
+package integration
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"regexp"
+	"sync/atomic"
+	"testing"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/test/kit"
+)
+
+// scenario is a piece of work in which the provisioner is killed at every point:
+// before and after each write to the API server and each call of the driver that it
+// makes undisturbed. Reviews of its own rights are left out: they change nothing.
+type scenario struct {
+	name string
+	// args are flags of all the provisioners.
+	args []string
+	// prepare is done before points are counted, with a provisioner running; without
+	// it the provisioner's start is part of the scenario.
+	prepare func(*mortal)
+	// work is under test. It waits for nothing that a kill could prevent.
+	work func(*mortal)
+	// told waits for the last events, so that they are counted.
+	told func(*mortal)
+	// end waits for the state in which all must end, and checks it.
+	end func(*mortal)
+	// swept: in the end the source carries nothing of ours, though it stays.
+	swept bool
+	// leaves is how many volumes are left when the source is deleted after that.
+	leaves int
+	// least is how many points there must be at least: fewer are a sign that some
+	// were overlooked.
+	least int
+}
+
+// patient: calls are held as long as the test likes.
+const patient = "--timeout=2m"
+
+// quiet: nobody looks at the provisioner's pages.
+const quiet = "--http-endpoint="
+
+func scenarios() []scenario {
+	return []scenario{
+		{
+			name: "blank", args: []string{quiet},
+			work: func(w *mortal) {
+				w.create("data")
+				w.untilBound("data")
+			},
+			told:  func(w *mortal) { w.untilTold("data", "Provisioning", "ProvisioningSucceeded") },
+			end:   func(w *mortal) { w.untilBound("data"); w.untilVolumes(1) },
+			least: 10,
+		},
+		{
+			name: "clone", args: []string{quiet}, prepare: source,
+			work: func(w *mortal) {
+				w.create("copy", kit.CloneOf("src"))
+				w.untilBound("copy")
+				w.WriteFile("src", "later", []byte("what the clone does not have"))
+				w.sameAsSource("copy")
+				w.Delete("copy")
+				w.untilGone("copy")
+				w.untilVolumes(1)
+			},
+			told:  func(w *mortal) { w.untilTold("copy", "Provisioning", "ProvisioningSucceeded") },
+			end:   func(w *mortal) { w.untilGone("copy"); w.untilVolumes(1) },
+			least: 10,
+		},
+		{
+			name: "clone whose source is deleted meanwhile", args: []string{quiet, patient}, prepare: source,
+			work: func(w *mortal) {
+				held := w.Faults.On("CreateVolume").Gate()
+				w.create("copy", kit.CloneOf("src"))
+				w.untilEntered(held)
+				w.Delete("src")
+				w.untilTold("src", "CloneSourceHeld")
+				held.Release()
+				w.untilBound("copy")
+				w.untilGone("src")
+				w.untilVolumes(1)
+			},
+			told: func(w *mortal) { w.untilTold("copy", "Provisioning", "ProvisioningSucceeded") },
+			end: func(w *mortal) {
+				w.untilBound("copy")
+				w.untilGone("src")
+				w.untilVolumes(1)
+				w.sameAsSource("copy")
+			},
+			least: 12,
+		},
+		{
+			name: "clone deleted while it is made", args: []string{patient}, prepare: source,
+			work: func(w *mortal) {
+				held := w.Faults.On("CreateVolume").Gate()
+				w.create("copy", kit.CloneOf("src"))
+				w.untilEntered(held)
+				w.Delete("copy")
+				w.untilSeenDeleted()
+				held.Release()
+				w.untilGone("copy")
+				w.untilVolumes(1)
+			},
+			told:  func(w *mortal) { w.untilTold("copy", "Provisioning") },
+			end:   func(w *mortal) { w.untilGone("copy"); w.untilVolumes(1) },
+			swept: true,
+			least: 6,
+		},
+		{
+			name: "clone whose first call hangs and whose second reply is lost", args: []string{quiet}, prepare: source,
+			work: func(w *mortal) {
+				w.Faults.On("CreateVolume").Next(1).Hang()
+				w.Faults.On("CreateVolume").Next(1).LoseReply()
+				w.create("copy", kit.CloneOf("src"))
+				w.untilBound("copy")
+			},
+			told: func(w *mortal) { w.untilTold("copy", "Provisioning", "ProvisioningFailed", "ProvisioningSucceeded") },
+			end: func(w *mortal) {
+				w.untilBound("copy")
+				w.untilVolumes(2)
+				w.sameAsSource("copy")
+			},
+			leaves: 1,
+			least:  13,
+		},
+		{
+			name: "deletion of a bound claim", args: []string{quiet},
+			prepare: func(w *mortal) { w.create("data"); w.untilBound("data") },
+			work:    func(w *mortal) { w.Delete("data") },
+			told:    func(w *mortal) { w.untilGone("data"); w.untilVolumes(0) },
+			end:     func(w *mortal) { w.untilGone("data"); w.untilVolumes(0) },
+			least:   3,
+		},
+	}
+}
+
+// source makes a source with content, and waits until nothing is left to do for it.
+func source(w *mortal) {
+	w.create("src")
+	w.untilBound("src")
+	w.untilTold("src", "Provisioning", "ProvisioningSucceeded")
+	w.WriteFile("src", "file", []byte("content of the source"))
+	w.content = w.Checksum("src")
+}
+
+func (w *mortal) sameAsSource(claim string) {
+	w.t.Helper()
+	if got := w.Checksum(claim); got != w.content {
+		w.t.Errorf("checksum of the clone is %s, of the source it was %s", got, w.content)
+	}
+}
+
+// letSourceGo deletes the source if it is there, which must go at once: nothing may be
+// left on it that a sweep would have to take off.
+func (w *mortal) letSourceGo(volumes int) {
+	w.t.Helper()
+	err := w.Admin.CoreV1().PersistentVolumeClaims(w.Namespace).Delete(w.Ctx, "src", metav1.DeleteOptions{})
+	if apierrors.IsNotFound(err) {
+		return
+	}
+	if err != nil {
+		w.t.Fatalf("deleting the source: %v", err)
+	}
+	w.untilGone("src")
+	w.untilVolumes(volumes)
+}
+
+// untilSeenDeleted waits until the provisioner knows that a claim whose call is under
+// way was deleted: it has put it down for cleaning up.
+func (w *mortal) untilSeenDeleted() {
+	w.t.Helper()
+	w.until("the provisioner knows of the deletion", func() error {
+		ctx, cancel := context.WithTimeout(w.Ctx, longest)
+		defer cancel()
+		request, err := http.NewRequestWithContext(ctx, http.MethodGet, w.p.URL+"/metrics", http.NoBody)
+		if err != nil {
+			return err
+		}
+		response, err := http.DefaultClient.Do(request)
+		if err != nil {
+			return err // it is being killed or started
+		}
+		defer response.Body.Close()
+		page, err := io.ReadAll(response.Body)
+		if err != nil {
+			return err
+		}
+		if !cleanerHasWork.Match(page) {
+			return errors.New("there is nothing to clean up")
+		}
+		return nil
+	})
+}
+
+var cleanerHasWork = regexp.MustCompile(`workqueue_adds_total\{name="cleaner"\} [1-9]`)
+
+// run plays the scenario, with traps in the order in which they are laid. The
+// provisioner must go into the first; into others it need not, for nothing may be
+// left to do for the one that took over.
+func (s scenario) run(t *testing.T, traps ...trap) *mortal {
+	t.Helper()
+	w := newMortal(t, s.args, traps...)
+	if s.prepare != nil {
+		w.launch()
+		s.prepare(w)
+		w.mark()
+	} else {
+		w.mark()
+		w.launch()
+		w.victim <- w.p
+	}
+	s.work(w)
+	if len(traps) == 0 {
+		s.told(w)
+		return w
+	}
+	w.until("the provisioner is killed", func() error {
+		if w.kills == 0 {
+			return errors.New("the point was not reached")
+		}
+		return nil
+	})
+	s.end(w)
+	w.checkNames()
+	return w
+}
+
+// finish ends a run for good.
+func (s scenario) finish(w *mortal) {
+	w.disarm()
+	s.end(w)
+	if s.swept {
+		w.restart() // which sweeps at once
+		w.until("nothing is left on the source", func() error { return unmarked(w.Env, "src") })
+	}
+	w.letSourceGo(s.leaves)
+}
+
+// The provisioner is killed before and after everything that it does, and whoever
+// takes over brings the work to its end: nothing is lost, nothing is there twice, and
+// nothing is left behind. Each point gets a run of its own, in a world of its own.
+func TestKilledAtEveryPoint(t *testing.T) {
+	t.Parallel()
+	for _, s := range scenarios() {
+		t.Run(s.name, func(t *testing.T) {
+			t.Parallel()
+			var points []point
+			t.Run("undisturbed", func(t *testing.T) {
+				w := s.run(t)
+				points = w.points()
+				w.checkNames()
+				s.finish(w)
+				if len(points) < s.least {
+					t.Errorf("there are %d points, want at least %d: %v", len(points), s.least, points)
+				}
+			})
+			s.killOnce(t, points)
+			s.killTwice(t, points)
+		})
+	}
+}
+
+// killOnce has one run for each point and each side of it.
+func (s scenario) killOnce(t *testing.T, points []point) {
+	var runs atomic.Int32
+	t.Cleanup(func() { t.Logf("%s: %d points, %d runs: %v", s.name, len(points), runs.Load(), points) })
+	for _, p := range points {
+		for _, after := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s %s", side(after), p), func(t *testing.T) {
+				t.Parallel()
+				w := s.run(t, at(p, after))
+				w.checkTrapped(p, after)
+				s.finish(w)
+				runs.Add(1)
+			})
+		}
+	}
+}
+
+// killTwice kills whoever takes over as well, after its first write or call. The first
+// kill comes after something was done whose outcome nobody was told.
+func (s scenario) killTwice(t *testing.T, points []point) {
+	var runs, again atomic.Int32
+	t.Cleanup(func() {
+		t.Logf("%s: %d runs with a second trap, which %d went into", s.name, runs.Load(), again.Load())
+		if again.Load() == 0 {
+			t.Errorf("nobody who took over was killed")
+		}
+	})
+	for _, p := range points {
+		if !p.acts() {
+			continue
+		}
+		for name, second := range map[string]trap{"write": atFirstWrite(true), "call": atFirstCall(true)} {
+			t.Run(fmt.Sprintf("after %s and again after the first %s", p, name), func(t *testing.T) {
+				t.Parallel()
+				w := s.run(t, at(p, true), second)
+				if w.kills > 1 {
+					again.Add(1)
+				}
+				s.finish(w)
+				runs.Add(1)
+			})
+		}
+	}
+}
+
+func side(after bool) string {
+	if after {
+		return "after"
+	}
+	return "before"
+}
