@@ -44,13 +44,13 @@ type scenario struct {
 // patient: calls are held as long as the test likes.
 const patient = "--timeout=2m"
 
-// quiet: nobody looks at the provisioner's pages.
-const quiet = "--http-endpoint="
+// unwatched: nobody looks at the provisioner's pages.
+const unwatched = "--http-endpoint="
 
 func scenarios() []scenario {
 	return []scenario{
 		{
-			name: "blank", args: []string{quiet},
+			name: "blank", args: []string{unwatched},
 			work: func(w *mortal) {
 				w.create("data")
 				w.untilBound("data")
@@ -60,7 +60,7 @@ func scenarios() []scenario {
 			least: 10,
 		},
 		{
-			name: "clone", args: []string{quiet}, prepare: source,
+			name: "clone", args: []string{unwatched}, prepare: source,
 			work: func(w *mortal) {
 				w.create("copy", kit.CloneOf("src"))
 				w.untilBound("copy")
@@ -75,7 +75,7 @@ func scenarios() []scenario {
 			least: 10,
 		},
 		{
-			name: "clone whose source is deleted meanwhile", args: []string{quiet, patient}, prepare: source,
+			name: "clone whose source is deleted meanwhile", args: []string{unwatched, patient}, prepare: source,
 			work: func(w *mortal) {
 				held := w.Faults.On("CreateVolume").Gate()
 				w.create("copy", kit.CloneOf("src"))
@@ -114,7 +114,7 @@ func scenarios() []scenario {
 			least: 6,
 		},
 		{
-			name: "clone whose first call hangs and whose second reply is lost", args: []string{quiet}, prepare: source,
+			name: "clone whose first call hangs and whose second reply is lost", args: []string{unwatched}, prepare: source,
 			work: func(w *mortal) {
 				w.Faults.On("CreateVolume").Next(1).Hang()
 				w.Faults.On("CreateVolume").Next(1).LoseReply()
@@ -131,7 +131,7 @@ func scenarios() []scenario {
 			least:  13,
 		},
 		{
-			name: "deletion of a bound claim", args: []string{quiet},
+			name: "deletion of a bound claim", args: []string{unwatched},
 			prepare: func(w *mortal) { w.create("data"); w.untilBound("data") },
 			work:    func(w *mortal) { w.Delete("data") },
 			told:    func(w *mortal) { w.untilGone("data"); w.untilVolumes(0) },
