@@ -125,6 +125,7 @@ func New(t *testing.T, options ...Option) *Env {
 	env := &Env{
 		t: t, world: s.world, dir: filepath.Join(s.world.Cluster.Dir(), id),
 		Cluster: s.world.Cluster, Namespace: id, Class: id, DriverName: s.driverName(id),
+		allowed: allowances{logTail: logTail},
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	env.Ctx = ctx

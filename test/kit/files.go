@@ -66,7 +66,15 @@ func (e *Env) ReadFile(claim, path string) []byte {
 // volume. Two volumes with the same sum hold the same data.
 func (e *Env) Checksum(claim string) string {
 	e.t.Helper()
-	root := e.VolumePath(claim)
+	sum, err := Sum(e.VolumePath(claim))
+	if err != nil {
+		e.t.Fatalf("summing up the volume of claim %q: %v", claim, err)
+	}
+	return sum
+}
+
+// Sum returns one sum over all names and contents of a folder, or of a file.
+func Sum(root string) (string, error) {
 	sum := sha256.New()
 	err := filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
 		if err != nil {
@@ -88,8 +96,5 @@ func (e *Env) Checksum(claim string) string {
 		_, err = io.Copy(sum, file)
 		return err
 	})
-	if err != nil {
-		e.t.Fatalf("summing up the volume of claim %q: %v", claim, err)
-	}
-	return hex.EncodeToString(sum.Sum(nil))
+	return hex.EncodeToString(sum.Sum(nil)), err
 }

@@ -15,7 +15,8 @@ const (
 	// booksPatience is how long the books may take to come right. A source's
 	// finalizer is swept off every 30 s; a lease of a killed leader takes 40 s.
 	booksPatience = 75 * time.Second
-	// logTail is how many lines of each provisioner's log a failed test shows.
+	// logTail is how many lines of each provisioner's log a failed test shows,
+	// unless ShowLogs says otherwise.
 	logTail = 150
 )
 
@@ -31,6 +32,7 @@ type allowances struct {
 	record, protection map[string]bool
 	forbidden          bool
 	noBooks            string
+	logTail            int
 }
 
 // AllowRecord says that claims may keep the record finalizer at the end.
@@ -45,6 +47,10 @@ func (e *Env) AllowForbidden() { e.allowed.forbidden = true }
 
 // SkipBooks leaves the books unchecked; reason says why that is all right.
 func (e *Env) SkipBooks(reason string) { e.allowed.noBooks = reason }
+
+// ShowLogs changes how many lines of each provisioner's log a failed test shows,
+// which are too many for one that starts dozens.
+func (e *Env) ShowLogs(lines int) { e.allowed.logTail = lines }
 
 func allow(e *Env, set *map[string]bool, claims []string) {
 	if *set == nil {
@@ -72,9 +78,9 @@ func (e *Env) finish() {
 	for _, p := range e.provisioners {
 		e.retire(p)
 	}
-	if e.t.Failed() {
+	if e.t.Failed() && e.allowed.logTail > 0 {
 		for _, p := range e.provisioners {
-			e.t.Logf("the end of the log of %s (%s):\n%s", p.proc.Name(), p.proc.LogFile(), process.Tail(p.Log(), logTail))
+			e.t.Logf("the end of the log of %s (%s):\n%s", p.proc.Name(), p.proc.LogFile(), process.Tail(p.Log(), e.allowed.logTail))
 		}
 	}
 	e.closeGateway()

@@ -264,3 +264,29 @@ func TestWaitCallsSaysWhatItWaitedFor(t *testing.T) {
 		t.Fatalf("got  %v\nwant %s", err, want)
 	}
 }
+
+func TestATestMayDecideItselfWhenTheWorkIsDone(t *testing.T) {
+	b := newBench(t)
+	worked := make(chan error, 1)
+	b.inj.On("CreateVolume").Decide(func(ctx context.Context, req any, work func(context.Context) (any, error)) (any, error) {
+		go func() {
+			<-ctx.Done() // the caller is answered
+			_, err := work(context.WithoutCancel(ctx))
+			worked <- err
+		}()
+		return nil, status.Error(codes.Aborted, req.(*csi.CreateVolumeRequest).GetName())
+	})
+	_, err := b.CreateVolume(t.Context(), &csi.CreateVolumeRequest{Name: "a"})
+	if s := status.Convert(err); s.Code() != codes.Aborted || s.Message() != "a" {
+		t.Fatalf("got %v, want what the test decided", err)
+	}
+	if err := <-worked; err != nil {
+		t.Fatal(err)
+	}
+	if made := b.driver.names(); len(made) != 1 {
+		t.Fatalf("driver made %v, want one volume", made)
+	}
+	if call := b.inj.Calls("CreateVolume")[0]; call.Work == nil || call.Response != nil || call.Err == nil {
+		t.Fatalf("on record are work %v, reply %v and error %v; want the work and the error", call.Work, call.Response, call.Err)
+	}
+}

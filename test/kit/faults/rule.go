@@ -155,6 +155,14 @@ func (i *Injector) newGate() *Gate {
 	return g
 }
 
+// Decide leaves the call to a function of the test's: work is the driver's own
+// part, which it calls as often and as late as it likes, under a context of its
+// choice. What it does after it has answered is its own to wait for: WaitIdle does
+// not know of it.
+func (s Selector) Decide(f func(ctx context.Context, req any, work func(context.Context) (any, error)) (any, error)) *Rule {
+	return s.decide(func(x *exchange) (any, error) { return f(x.ctx, x.req, x.work) })
+}
+
 func (s Selector) hold(w wait) *Rule      { return s.register(&Rule{sel: s, wait: w}) }
 func (s Selector) decide(o outcome) *Rule { return s.register(&Rule{sel: s, outcome: o}) }
 func (s Selector) late(o outcome) *Rule   { return s.register(&Rule{sel: s, outcome: o, late: true}) }
