@@ -13,7 +13,20 @@ import (
 
 const driver = "clone.example.com"
 
-func intake() *Intake { return New(Config{Driver: driver, Keys: wellknown.RecordOf(driver)}) }
+func intake(t *testing.T) *Intake {
+	t.Helper()
+	return forTest(t, Config{Driver: driver, Keys: wellknown.RecordOf(driver)})
+}
+
+// forTest is New for an Intake that is not run, and whose queues are ended with the
+// test.
+func forTest(t *testing.T, c Config) *Intake {
+	t.Helper()
+	i := New(c)
+	t.Cleanup(i.queue.ShutDown)
+	t.Cleanup(i.dirty.ShutDown)
+	return i
+}
 
 func claim(version string) *v1.PersistentVolumeClaim {
 	return &v1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{
@@ -42,10 +55,10 @@ func TestMine(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			pvc := claim("1")
 			pvc.Annotations, pvc.Finalizers = c.annotations, c.finalizers
-			if got := intake().given(pvc); got != c.given {
+			if got := intake(t).given(pvc); got != c.given {
 				t.Errorf("given: %t", got)
 			}
-			if got := intake().mine(pvc); got != c.mine {
+			if got := intake(t).mine(pvc); got != c.mine {
 				t.Errorf("mine: %t", got)
 			}
 		})
@@ -66,7 +79,7 @@ func TestBehind(t *testing.T) {
 		{"the cache is newer", "6", "7", false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			i := intake()
+			i := intake(t)
 			if c.wrote != "" {
 				i.wrote(claim(c.wrote))
 			}
@@ -89,7 +102,7 @@ func TestJudgedIsClosedAfterTheLastOfTheFirstList(t *testing.T) {
 			return false
 		}
 	}
-	i := intake()
+	i := intake(t)
 	a, b := key{"shop", "a", "uid-a"}, key{"shop", "b", "uid-b"}
 	i.unseen[a], i.unseen[b] = struct{}{}, struct{}{}
 	for _, step := range []struct {

@@ -19,7 +19,7 @@ func TestWhoWaitsForAVolumeNameIsWokenWhenItIsFree(t *testing.T) {
 		c.Annotations, c.Finalizers = map[string]string{"name": name}, finalizers
 		return c
 	}
-	ours := intake().Keys.Finalizer
+	ours := intake(t).Keys.Finalizer
 	other := named("2", "pvc-1", ours)
 	other.UID = "uid-other"
 	for _, c := range []struct {

@@ -90,7 +90,7 @@ func behindServer(t *testing.T, a *answers) (*Intake, *v1.PersistentVolumeClaim)
 	}
 	recorder := observe.NewRecorder(t.Context(), client, driver, clock.RealClock{})
 	t.Cleanup(recorder.Stop)
-	i := New(Config{
+	i := forTest(t, Config{
 		Client: client, Writer: claimwriter.New(client, false), Caches: caches, Driver: driver, Keys: wellknown.RecordOf(driver),
 		Ledger: ledger.New(time.Second, clock.RealClock{}), Recorder: recorder,
 		Planner: ready{}, Protector: nobody{}, OnRecord: func(Admission) bool { return true }, WakeEngine: func(*v1.PersistentVolumeClaim) {},

@@ -49,10 +49,12 @@ func controller(t *testing.T, objects ...metav1.Object) *Controller {
 		return c.Namespace, "db", c.Labels["source"] != ""
 	}
 	needs := func(*v1.PersistentVolumeClaim) bool { return true }
-	return New(Config{
+	c := New(Config{
 		Writer: claimwriter.New(client, false), Caches: caches, Driver: driver,
 		SourceOf: sourceOf, Needs: needs, Clock: clock.RealClock{},
 	})
+	t.Cleanup(c.queue.ShutDown)
+	return c
 }
 
 func claim(name, version string, finalizers ...string) *v1.PersistentVolumeClaim {
