@@ -15,7 +15,7 @@ export CGO_ENABLED = 0
 export GOWORK = off
 
 .DEFAULT_GOAL := help
-.PHONY: help build programs control-plane demo demo-stop test unit fuzz sanity integration \
+.PHONY: help build programs control-plane demo demo-stop test unit fuzz sanity integration chaos \
 	lint verify vendor generate image clean
 
 help: ## list the targets
@@ -42,11 +42,11 @@ demo-stop: ## stop and remove what KEEP=1 make demo left running
 	done; \
 	if [ -z "$$found" ]; then echo "no demo was left running"; fi
 
-test: ## run all tests: unit, fuzz (2 s each), sanity, integration
-	@failed=; export FUZZTIME="$${FUZZTIME:-2s}"; \
+test: ## run all tests: unit, fuzz (2 s each), sanity, integration, chaos (60 s)
+	@failed=; export FUZZTIME="$${FUZZTIME:-2s}" CHAOS_TIME="$${CHAOS_TIME:-60s}"; \
 	$(STAGE) build $(SUBMAKE) build || failed="$$failed build"; \
 	$(STAGE) control-plane $(SUBMAKE) control-plane || failed="$$failed control-plane"; \
-	for stage in unit fuzz sanity integration; do \
+	for stage in unit fuzz sanity integration chaos; do \
 		$(STAGE) $$stage $(SUBMAKE) $$stage || failed="$$failed $$stage"; \
 	done; \
 	if [ -n "$$failed" ]; then echo "=== FAILED:$$failed"; exit 1; fi; \
@@ -67,6 +67,9 @@ integration: build control-plane ## test the provisioner against a real control 
 		export CSI_CLONE_PROVISIONER_BINARY=$(CURDIR)/bin/race/csi-clone-provisioner; \
 	fi; \
 	hack/gotest.sh ./test/integration/... -count=1 -parallel 16 -timeout 20m
+
+chaos: build control-plane ## let everything go wrong at once, then look what is lost (CHAOS_TIME=10m, SEED=n plays a script again)
+	CHAOS_TIME="$${CHAOS_TIME:-10m}" hack/gotest.sh ./test/chaos/... -count=1 -v -timeout 0
 
 lint: ## gofmt, go vet and golangci-lint
 	hack/lint.sh
