@@ -95,6 +95,8 @@ type entry struct {
 	// handle of a volume that the driver made and that is neither saved nor
 	// deleted; empty if there is none that we know.
 	handle string
+	// open: the last call has had no answer, so the driver may still be at it.
+	open bool
 }
 
 type tombstone struct {
@@ -318,7 +320,10 @@ func (t *Turn) Close() {
 // here on a volume may exist; what was known before is returned, for Answered.
 func (t *Turn) Calling(request *csi.CreateVolumeRequest) State {
 	var before State
-	t.with(func(e *entry) { before, e.state, e.request, e.elsewhere = e.state, Unknown, request, false })
+	t.with(func(e *entry) {
+		before = e.state
+		e.state, e.request, e.open, e.elsewhere = Unknown, request, true, false
+	})
 	return before
 }
 
@@ -328,6 +333,7 @@ func (t *Turn) Answered(before State, answer Answer) State {
 	now := t.ledger.clock.Now()
 	var s State
 	t.with(func(e *entry) {
+		e.open = answer == Lost
 		switch {
 		case before != Unknown && (answer == Absent || answer == Denied):
 			e.state = Clean
@@ -355,6 +361,14 @@ func (t *Turn) Handle() string {
 	var h string
 	t.with(func(e *entry) { h = e.handle })
 	return h
+}
+
+// Open says that the last call has had no answer: deleting the volume that Made noted
+// would not undo what the driver may still do.
+func (t *Turn) Open() bool {
+	var open bool
+	t.with(func(e *entry) { open = e.open })
+	return open
 }
 
 // HalfProven: see ErrHalfProven.

@@ -565,3 +565,20 @@ func TestHalfProven(t *testing.T) {
 	}
 	expect(t, turn.State(), ledger.Clean)
 }
+
+func TestACallIsOpenUntilItIsAnswered(t *testing.T) {
+	t.Parallel()
+	for answer, open := range map[ledger.Answer]bool{
+		ledger.Lost: true, ledger.Created: false, ledger.Absent: false, ledger.Unproven: false, ledger.Denied: false,
+	} {
+		turn := take(t, ledger.New(timeout, newHands()))
+		turn.Made("handle")
+		before := turn.Calling(&csi.CreateVolumeRequest{})
+		if !turn.Open() {
+			t.Error("a call that goes on is not open")
+		}
+		if turn.Answered(before, answer); turn.Open() != open {
+			t.Errorf("after answer %d open is %t, want %t", answer, turn.Open(), open)
+		}
+	}
+}

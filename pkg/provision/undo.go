@@ -48,7 +48,7 @@ func (p *Provisioner) Undo(ctx context.Context, turn *ledger.Turn, claim *v1.Per
 	case err != nil && !apierrors.IsNotFound(err):
 		return "", fmt.Errorf("looking for PV %q before the volume is searched: %w", req.GetName(), err)
 	}
-	if turn.Handle() == "" {
+	if turn.Handle() == "" || turn.Open() {
 		resp, err := p.search(ctx, turn, req, unproven)
 		switch {
 		case err != nil && turn.State() == ledger.Clean:
