@@ -1,0 +1,148 @@
+package ledger
+
+import (
+	"time"
+
+	"github.com/container-storage-interface/spec/lib/go/csi"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// Turn is the right to act on one claim's volume. It is not for use by several
+// goroutines.
+type Turn struct {
+	ledger *Ledger
+	claim  types.UID
+	entry  *entry
+}
+
+// Done gives the turn back, and says whether somebody else wanted it meanwhile
+// and has to be woken.
+func (t *Turn) Done() (missed bool) {
+	t.with(func(e *entry) { missed, e.taken, e.missed = e.missed, false, false })
+	return missed
+}
+
+// State returns what is known.
+func (t *Turn) State() State {
+	var s State
+	t.with(func(e *entry) { s = e.state })
+	return s
+}
+
+// Foreign says that the record was written by another process and that the
+// live claim has not been read since; see Confirm.
+func (t *Turn) Foreign() bool {
+	var f bool
+	t.with(func(e *entry) { f = e.foreign })
+	return f
+}
+
+// Confirm notes that the live claim was read and carries the record.
+func (t *Turn) Confirm() { t.with(func(e *entry) { e.foreign = false }) }
+
+// Request returns the last request sent for this claim, nil if this process
+// sent none.
+func (t *Turn) Request() *csi.CreateVolumeRequest {
+	var r *csi.CreateVolumeRequest
+	t.with(func(e *entry) { r = e.request })
+	return r
+}
+
+// Recording notes that this process is about to write the record on a claim
+// that carried none: whatever was known before is over.
+func (t *Turn) Recording() {
+	t.with(func(e *entry) { *e = entry{taken: true, missed: e.missed, state: Idle, own: true} })
+}
+
+// Admitting is Recording without a record: what becomes of the claim is known to
+// this process alone. The live claim is read before the first call, because no
+// write has shown that the cache is up to date.
+func (t *Turn) Admitting() {
+	t.with(func(e *entry) {
+		*e = entry{taken: true, missed: e.missed, state: Idle, own: true, unrecorded: true, foreign: true}
+	})
+}
+
+// Close forbids all further calls for the claim. It comes before the record is
+// taken off.
+func (t *Turn) Close() {
+	t.with(func(e *entry) {
+		*e = entry{taken: true, missed: e.missed, state: Closed, foreign: e.foreign}
+	})
+}
+
+// Calling notes that the driver is about to be called with the request. From
+// here on a volume may exist; what was known before is returned, for Answered.
+func (t *Turn) Calling(request *csi.CreateVolumeRequest) State {
+	var before State
+	t.with(func(e *entry) {
+		before = e.state
+		e.state, e.request, e.open, e.elsewhere = Unknown, request, true, false
+	})
+	return before
+}
+
+// Answered notes how the call ended that Calling announced, and returns what
+// is known now. before is what Calling returned.
+func (t *Turn) Answered(before State, answer Answer) State {
+	now := t.ledger.clock.Now()
+	var s State
+	t.with(func(e *entry) {
+		e.open = answer == Lost
+		switch {
+		case before != Unknown && (answer == Absent || answer == Denied):
+			e.state = Clean
+		case answer != Absent || e.handle != "":
+			e.firstAbsent = time.Time{}
+		case e.firstAbsent.IsZero():
+			e.firstAbsent = now
+		case now.Sub(e.firstAbsent) >= t.ledger.apart:
+			e.state, e.firstAbsent = Clean, time.Time{}
+		}
+		s = e.state
+	})
+	return s
+}
+
+// Elsewhere notes that the last answer was one that another node could cure.
+func (t *Turn) Elsewhere() { t.with(func(e *entry) { e.elsewhere = true }) }
+
+// Made notes the handle of the volume that the driver has made. Until it is saved
+// or removed no answer can prove its absence.
+func (t *Turn) Made(handle string) { t.with(func(e *entry) { e.handle = handle }) }
+
+// Handle returns what Made noted, "" if there is no such volume.
+func (t *Turn) Handle() string {
+	var h string
+	t.with(func(e *entry) { h = e.handle })
+	return h
+}
+
+// Open says that the last call has had no answer: deleting the volume that Made noted
+// would not undo what the driver may still do.
+func (t *Turn) Open() bool {
+	var open bool
+	t.with(func(e *entry) { open = e.open })
+	return open
+}
+
+// HalfProven: see ErrHalfProven.
+func (t *Turn) HalfProven() bool {
+	var half bool
+	t.with(func(e *entry) { half = e.state == Unknown && !e.firstAbsent.IsZero() })
+	return half
+}
+
+// Removed notes that the volume was deleted: nothing exists.
+func (t *Turn) Removed() {
+	t.with(func(e *entry) { e.state, e.firstAbsent, e.handle = Clean, time.Time{}, "" })
+}
+
+// Saved notes that the volume's PV is in the API.
+func (t *Turn) Saved() { t.with(func(e *entry) { e.state, e.request, e.handle = Saved, nil, "" }) }
+
+func (t *Turn) with(f func(*entry)) {
+	t.ledger.mu.Lock()
+	defer t.ledger.mu.Unlock()
+	f(t.entry)
+}
