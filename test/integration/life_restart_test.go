@@ -190,7 +190,7 @@ func othersParameters(t *testing.T, env *kit.Env, wanted, doomed []string) {
 }
 
 // A source that its user makes larger while a clone of it is on record: rule 8 is asked
-// before each call. The clone is told, and leaves nothing when it is deleted.
+// before work goes on. The clone is told, and leaves nothing when it is deleted.
 func TestACloneOnRecordWhoseSourceIsMadeLargerIsToldAndCleanedUp(t *testing.T) {
 	t.Parallel()
 	env := kit.New(t, kit.ChangeClass(func(class *storagev1.StorageClass) { class.AllowVolumeExpansion = ptr.To(true) }))
@@ -209,7 +209,7 @@ func TestACloneOnRecordWhoseSourceIsMadeLargerIsToldAndCleanedUp(t *testing.T) {
 	env.StartProvisioner(args...)
 	env.WaitGone("doomed")
 	env.Eventually("the clone is told", func() error {
-		if event := env.WaitEvent("copy", "ProvisioningFailed"); event.Message != tooSmall("2Gi", "1Gi").message {
+		if event := env.WaitEvent("copy", "CloneTooSmall"); event.Message != tooSmall("2Gi", "1Gi").message {
 			return fmt.Errorf("it was told %q", event.Message)
 		}
 		return nil
