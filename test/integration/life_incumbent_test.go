@@ -77,19 +77,24 @@ func TestClonesThatTheIncumbentLeftInFlightAreFinished(t *testing.T) {
 	leave(env, "src") // at once
 }
 
-func TestACloneMadeAfterItsSourceWasDeletedIsRefusedAfterAnUpgrade(t *testing.T) {
-	t.Parallel()
-	env := withoutProvisioner(t)
-	incumbentProtects(env, "src")
-	env.Delete("src")
-	// Deletion and creation are compared to the second.
-	deleted := env.Get("src").DeletionTimestamp.Time
+// laterThanDeletionOf waits until what is created is younger than the deletion of a
+// claim, which is known to the second.
+func laterThanDeletionOf(env *kit.Env, claim string) {
+	deleted := env.Get(claim).DeletionTimestamp.Time
 	env.Eventually("another second has begun", func() error {
 		if !time.Now().After(deleted.Add(2 * time.Second)) {
 			return errors.New("it has not")
 		}
 		return nil
 	})
+}
+
+func TestACloneMadeAfterItsSourceWasDeletedIsRefusedAfterAnUpgrade(t *testing.T) {
+	t.Parallel()
+	env := withoutProvisioner(t)
+	incumbentProtects(env, "src")
+	env.Delete("src")
+	laterThanDeletionOf(env, "src")
 	env.Create(env.Claim("late", kit.CloneOf("src")))
 	gone := when(t, env, "src", isGone)
 	started := time.Now()
