@@ -27,14 +27,15 @@ type restart struct {
 
 func restarts() map[string]restart {
 	return map[string]restart{
-		"another prefix":                {after: []string{"--volume-name-prefix=other"}},
-		"names become short":            {after: []string{"--volume-name-uuid-length=8"}},
-		"names become short and others": {after: []string{"--volume-name-prefix=other", "--volume-name-uuid-length=8"}},
-		"names were short":              {before: []string{"--volume-name-uuid-length=8"}},
-		"names were shorter":            {before: []string{"--volume-name-uuid-length=6"}, after: []string{"--volume-name-uuid-length=20"}},
-		"another policy":                {before: []string{"--clone-policy=compatible"}, after: []string{"--worker-threads=1"}},
-		"the source has grown":          {change: func(t *testing.T, env *kit.Env) { expandByHand(t, env, "src", "9Gi") }},
-		"the source is being deleted":   {change: func(_ *testing.T, env *kit.Env) { env.Delete("src") }},
+		"another prefix":                  {after: []string{"--volume-name-prefix=other"}},
+		"names become short":              {after: []string{"--volume-name-uuid-length=8"}},
+		"names become short and others":   {after: []string{"--volume-name-prefix=other", "--volume-name-uuid-length=8"}},
+		"names were short":                {before: []string{"--volume-name-uuid-length=8"}},
+		"names were shorter":              {before: []string{"--volume-name-uuid-length=6"}, after: []string{"--volume-name-uuid-length=20"}},
+		"short names with another prefix": {before: []string{"--volume-name-uuid-length=8"}, after: []string{"--volume-name-prefix=other"}},
+		"another policy":                  {before: []string{"--clone-policy=compatible"}, after: []string{"--worker-threads=1"}},
+		"the source has grown":            {change: func(t *testing.T, env *kit.Env) { expandByHand(t, env, "src", "9Gi") }},
+		"the source is being deleted":     {change: func(_ *testing.T, env *kit.Env) { env.Delete("src") }},
 	}
 }
 
@@ -116,7 +117,7 @@ func onShelf(shelf string) func(*storagev1.StorageClass) {
 // goes on when the class is as it was.
 func TestAClassMadeAgainWithOtherParameters(t *testing.T) {
 	t.Parallel()
-	for name, processes := range map[string]int{"by the same process": 1, "by a third process": 3} {
+	for name, processes := range map[string]int{"by the same process": 1, "by another process": 2, "by a third process": 3} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			another := processes > 1
