@@ -34,11 +34,17 @@ type forgery struct {
 }
 
 func forgeries() map[string]forgery {
+	bind := func(t *testing.T, env *kit.Env) { bindSource()(t, env) }
 	none := func(*kit.Env) []kit.ClaimOption { return nil }
 	return map[string]forgery{
-		"rule 2, no source":   {prepare: func(*testing.T, *kit.Env) {}, options: none, reason: "CloneSourceNotFound"},
-		"rule 3, not bound":   {prepare: unboundSource, options: none, reason: "CloneSourceNotBound"},
-		"rule 3, not of ours": {prepare: foreignSource, options: none, reason: "CloneSourceUnusable"},
+		"rule 2, no source":     {prepare: func(*testing.T, *kit.Env) {}, options: none, reason: "CloneSourceNotFound"},
+		"rule 3, not bound":     {prepare: unboundSource, options: none, reason: "CloneSourceNotBound"},
+		"rule 3, not of ours":   {prepare: foreignSource, options: none, reason: "CloneSourceUnusable"},
+		"rule 4, being deleted": {prepare: goingSource, options: none, reason: "CloneSourceDeleting", held: true},
+		"rule 5, other class":   {prepare: bind, options: classOfItsOwn, reason: "CloneStorageClassMismatch"},
+		"rule 6, in use":        {prepare: usedSource, options: none, reason: "CloneSourceInUse"},
+		"rule 7, other mode":    {prepare: bind, options: always(kit.Block()), reason: "CloneVolumeModeMismatch"},
+		"rule 8, too small":     {prepare: bind, options: always(kit.Size("1Mi")), reason: "CloneTooSmall"},
 	}
 }
 
@@ -52,6 +58,20 @@ func unboundSource(_ *testing.T, env *kit.Env) {
 
 func foreignSource(t *testing.T, env *kit.Env) {
 	bindByHandNew(t, env, "src", csiVolume(otherDriver, "volume-1"))
+}
+
+func goingSource(t *testing.T, env *kit.Env) {
+	bindSource(kit.Finalizer(keeper))(t, env)
+	env.Delete("src")
+}
+
+func usedSource(t *testing.T, env *kit.Env) {
+	bindSource()(t, env)
+	env.CreatePod(env.Pod("app", kit.OnNode("a"), kit.Mounts("src")))
+}
+
+func classOfItsOwn(env *kit.Env) []kit.ClaimOption {
+	return []kit.ClaimOption{kit.Class(env.CreateClass(env.Class + "-other").Name)}
 }
 
 func TestAForgedRecordSkipsNoRule(t *testing.T) {

@@ -77,6 +77,32 @@ func TestClonesThatTheIncumbentLeftInFlightAreFinished(t *testing.T) {
 	leave(env, "src") // at once
 }
 
+// The source is being deleted, and only the incumbent's finalizer keeps it for clones
+// that are older than its deletion.
+func TestClonesThatTheIncumbentLeftInFlightAreFinishedBeforeTheirSourceGoes(t *testing.T) {
+	t.Parallel()
+	env := withoutProvisioner(t)
+	incumbentProtects(env, "src")
+	content := env.Checksum("src")
+	env.Create(env.Claim("begun", kit.CloneOf("src")), env.Claim("not-begun", kit.Ref("src")))
+	incumbentCalls(t, env, "begun")
+	env.Delete("src")
+	laterThanDeletionOf(env, "src")
+	env.Create(env.Claim("late", kit.CloneOf("src")))
+	env.StartProvisioner(alone)
+	env.WaitBound("begun", "not-begun")
+	env.WaitGone("src")
+	for _, clone := range []string{"begun", "not-begun"} {
+		if got := env.Checksum(clone); got != content {
+			t.Errorf("checksum of clone %q is %s, of the source it was %s", clone, got, content)
+		}
+	}
+	env.Eventually("there are the volumes of the two clones and of the other claim", func() error { return volumes(env, 3) })
+	if calls := callsFor(env, "late"); len(calls) > 0 {
+		t.Errorf("the driver was called for a clone that is younger than the deletion of its source: %v", calls[0].Request)
+	}
+}
+
 // laterThanDeletionOf waits until what is created is younger than the deletion of a
 // claim, which is known to the second.
 func laterThanDeletionOf(env *kit.Env, claim string) {
