@@ -18,9 +18,10 @@ import (
 //   - InvalidArgument, NotFound (the source), ResourceExhausted,
 //     FailedPrecondition, OutOfRange and Unimplemented are the driver's word that
 //     nothing exists: Absent.
-//   - Codes that a driver also uses when it stumbled halfway, that speak of
-//     something that exists (Unknown, Internal, DataLoss, AlreadyExists), or that
-//     gRPC does not have: Unproven.
+//   - AlreadyExists speaks of something that exists, and that another request has made:
+//     Differs.
+//   - Codes that a driver also uses when it stumbled halfway (Unknown, Internal,
+//     DataLoss), or that gRPC does not have: Unproven.
 //
 // Source: CSI spec, CreateVolume errors and "error scheme"; design, "The
 // ledger".
@@ -35,6 +36,8 @@ func Meaning(err error) ledger.Answer {
 	switch st.Code() {
 	case codes.Canceled, codes.DeadlineExceeded, codes.Unavailable, codes.Aborted:
 		return ledger.Lost
+	case codes.AlreadyExists:
+		return ledger.Differs
 	case codes.Unauthenticated, codes.PermissionDenied:
 		return ledger.Denied
 	case codes.InvalidArgument, codes.NotFound, codes.ResourceExhausted,

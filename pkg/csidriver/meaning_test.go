@@ -32,7 +32,7 @@ func TestMeaning(t *testing.T) {
 		{"Unknown proves nothing", status.Error(codes.Unknown, ""), ledger.Unproven},
 		{"Internal proves nothing", status.Error(codes.Internal, ""), ledger.Unproven},
 		{"DataLoss proves nothing", status.Error(codes.DataLoss, ""), ledger.Unproven},
-		{"AlreadyExists proves the contrary", status.Error(codes.AlreadyExists, ""), ledger.Unproven},
+		{"AlreadyExists proves the contrary", status.Error(codes.AlreadyExists, ""), ledger.Differs},
 		{"a code that gRPC does not have proves nothing", status.Error(codes.Code(17), ""), ledger.Unproven},
 		{"InvalidArgument is final", status.Error(codes.InvalidArgument, ""), ledger.Absent},
 		{"NotFound, the source, is final", status.Error(codes.NotFound, ""), ledger.Absent},

@@ -45,6 +45,8 @@ const (
 	// Unproven: the driver refused in a way that does not say whether something
 	// exists.
 	Unproven
+	// Differs: something exists under the name, but not what this request asks for.
+	Differs
 	// Denied: the driver did not let us ask. Nothing was begun by this call, and
 	// nothing is known of earlier ones.
 	Denied
@@ -92,6 +94,10 @@ type entry struct {
 	// of unknown outcome; zero if it has not.
 	firstAbsent time.Time
 	request     *csi.CreateVolumeRequest
+	// before is the request of an earlier call, until the last one is answered.
+	before *csi.CreateVolumeRequest
+	// differs: see Turn.Differs.
+	differs bool
 	// handle of a volume that the driver made and that is neither saved nor
 	// deleted; empty if there is none that we know.
 	handle string

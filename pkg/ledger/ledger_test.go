@@ -582,3 +582,30 @@ func TestACallIsOpenUntilItIsAnswered(t *testing.T) {
 		}
 	}
 }
+
+// What the driver has may have been made by a request that was sent when the class was
+// another: the one that may have made it is kept, and the one of today tried in turn.
+func TestWhatDiffersIsAskedForInTurn(t *testing.T) {
+	first, today := &csi.CreateVolumeRequest{Name: "first"}, &csi.CreateVolumeRequest{Name: "today"}
+	l := ledger.New(timeout, newHands())
+	turn := take(t, l)
+	for i, step := range []struct {
+		request *csi.CreateVolumeRequest
+		answer  ledger.Answer
+		// kept is the request that is to be repeated; differs: the other one is next.
+		kept    *csi.CreateVolumeRequest
+		differs bool
+	}{
+		{first, ledger.Lost, first, false},
+		{first, ledger.Differs, first, true},
+		{today, ledger.Differs, first, false},
+		{first, ledger.Differs, first, true},
+		{today, ledger.Lost, today, false}, // it may have made it, after all
+		{today, ledger.Unproven, today, false},
+	} {
+		turn.Answered(turn.Calling(step.request), step.answer)
+		if turn.Request() != step.kept || turn.Differs() != step.differs || turn.State() != ledger.Unknown {
+			t.Errorf("step %d: kept %q, differs: %t, %s", i, turn.Request().GetName(), turn.Differs(), turn.State())
+		}
+	}
+}

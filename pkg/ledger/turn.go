@@ -77,7 +77,7 @@ func (t *Turn) Calling(request *csi.CreateVolumeRequest) State {
 	var before State
 	t.with(func(e *entry) {
 		before = e.state
-		e.state, e.request, e.open, e.elsewhere = Unknown, request, true, false
+		e.before, e.state, e.request, e.open, e.elsewhere = e.request, Unknown, request, true, false
 	})
 	return before
 }
@@ -89,6 +89,11 @@ func (t *Turn) Answered(before State, answer Answer) State {
 	var s State
 	t.with(func(e *entry) {
 		e.open = answer == Lost
+		e.differs = answer == Differs && !e.differs
+		if answer == Differs && e.before != nil {
+			e.request = e.before // it was not this one that has made what exists
+		}
+		e.before = nil
 		switch {
 		case before != Unknown && (answer == Absent || answer == Denied):
 			e.state = Clean
@@ -124,6 +129,15 @@ func (t *Turn) Open() bool {
 	var open bool
 	t.with(func(e *entry) { open = e.open })
 	return open
+}
+
+// Differs says that the driver has something under the volume's name which the request
+// that was repeated does not fit: the next attempt is one with the request as it would
+// be made today, then again the one that was repeated, and so on.
+func (t *Turn) Differs() bool {
+	var differs bool
+	t.with(func(e *entry) { differs = e.differs })
+	return differs
 }
 
 // HalfProven: see ErrHalfProven.

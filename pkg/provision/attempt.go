@@ -36,9 +36,11 @@ func (p *Provisioner) attempt(ctx context.Context, turn *ledger.Turn, claim *v1.
 	case plan.Stale:
 		return nil, "it is put on record anew first", nil
 	}
-	// While the outcome of an earlier call is open, that very request is repeated.
+	// While the outcome of an earlier call is open, that very request is repeated;
+	// unless the driver has something that it does not fit, which may be what an earlier
+	// process has asked for, when the class was another.
 	req := plan.Request
-	if earlier := turn.Request(); earlier != nil && turn.State() == ledger.Unknown {
+	if earlier := turn.Request(); earlier != nil && turn.State() == ledger.Unknown && !turn.Differs() {
 		req = earlier
 	}
 	resp, err := p.call(ctx, turn, req)

@@ -84,9 +84,14 @@ func (p *Provisioner) UndoPins(turn *ledger.Turn, claim *v1.PersistentVolumeClai
 func (p *Provisioner) lastRequest(turn *ledger.Turn, claim *v1.PersistentVolumeClaim) (req *csi.CreateVolumeRequest, unproven bool, err error) {
 	req = turn.Request()
 	unproven = source.Of(claim).Kind == source.Claim && !p.Needs(claim)
-	if req == nil || unproven && req.GetVolumeContentSource() == nil {
+	switch {
+	case req == nil, unproven && req.GetVolumeContentSource() == nil:
 		req, err = p.rebuild(claim)
 		return req, unproven, err
+	case turn.Differs(): // see attempt
+		if today, err := p.rebuild(claim); err == nil {
+			return today, unproven, nil
+		}
 	}
 	return req, false, nil // this process has sent it already
 }

@@ -53,10 +53,13 @@ func Says(keys wellknown.Record, claim *v1.PersistentVolumeClaim, pins Pins) boo
 		claim.Annotations[keys.RequiredBytes] == strconv.FormatInt(pins.RequiredBytes, 10)
 }
 
+// enough is how much of the uid a name must hold to be believed with a prefix that is not
+// ours: with less it could be made to name somebody else's volume.
+const enough = 8
+
 // Pinned returns what the record on the claim fixes. The name is believed if it
-// ends in this claim's whole uid, whatever prefix it was given; or if it is our
-// prefix and the beginning of the uid: with another prefix that could be made to
-// name somebody else's volume. The bytes are believed if they are no less than
+// ends in this claim's whole uid or a good part of its beginning, whatever prefix it was
+// given; or if it is our prefix and any beginning of the uid. The bytes are believed if they are no less than
 // the claim asks for. What is missing or not believed is zero.
 func Pinned(keys wellknown.Record, naming Naming, claim *v1.PersistentVolumeClaim) Pins {
 	var p Pins
@@ -74,8 +77,8 @@ func Pinned(keys wellknown.Record, naming Naming, claim *v1.PersistentVolumeClai
 	return p
 }
 
-// nameCouldBeOurs: "<any prefix>-<uid>" or "<our prefix>-<start of the uid
-// without dashes>", and fit to be a PV's name.
+// nameCouldBeOurs: "<any prefix>-<uid>" or "<prefix>-<start of the uid without dashes>",
+// of eight characters at least if the prefix is not ours, and fit to be a PV's name.
 func nameCouldBeOurs(name, ourPrefix string, claim types.UID) bool {
 	if claim == "" || len(validation.IsDNS1123Subdomain(name)) > 0 {
 		return false
@@ -83,8 +86,23 @@ func nameCouldBeOurs(name, ourPrefix string, claim types.UID) bool {
 	if prefix, ok := strings.CutSuffix(name, "-"+string(claim)); ok {
 		return prefix != ""
 	}
-	start, ok := strings.CutPrefix(name, ourPrefix+"-")
-	return ok && start != "" && strings.HasPrefix(strings.ReplaceAll(string(claim), "-", ""), start)
+	hex := strings.ReplaceAll(string(claim), "-", "")
+	if start, ok := strings.CutPrefix(name, ourPrefix+"-"); ok && start != "" && strings.HasPrefix(hex, start) {
+		return true
+	}
+	last := strings.LastIndexByte(name, '-')
+	return last > 0 && len(name)-last > enough && strings.HasPrefix(hex, name[last+1:]) && !endsInUID(name)
+}
+
+// endsInUID: the name ends like that of a claim whose whole uid is in it, which is then
+// another claim's, whatever its last part may be the beginning of.
+func endsInUID(name string) bool {
+	const length = len("00000000-0000-0000-0000-000000000000")
+	if len(name) < length {
+		return false
+	}
+	end := name[len(name)-length:]
+	return end[8] == '-' && end[13] == '-' && end[18] == '-' && end[23] == '-'
 }
 
 // Write returns the strategic merge patch that puts the record on the claim. It

@@ -20,7 +20,7 @@ import (
 // A pin is believed only if it is what we could have written for this very
 // claim, whatever stands in the annotations.
 func FuzzPinned(f *testing.F) {
-	for _, name := range []string{"", "-", "pvc-" + uid, "pvc-0", "pvc-" + bareUID, "a-b-0d6b", "PVC-0d6b", "\xff-0d6b", "pvc-0\n", "other-" + uid, "x." + uid} {
+	for _, name := range []string{"", "-", "pvc-" + uid, "pvc-0", "pvc-" + bareUID, "a-b-0d6b", "PVC-0d6b", "\xff-0d6b", "pvc-0\n", "other-" + uid, "x." + uid, "other-" + bareUID[:8]} {
 		f.Add(name, "pvc", uid, "10737418240", "10Gi")
 	}
 	f.Add("pvc-", "pvc", "", "-1", "0")
@@ -52,6 +52,8 @@ func believable(t *testing.T, pinned, name, prefix, uid string) {
 	front, whole := strings.CutSuffix(name, "-"+uid)
 	start, ours := strings.CutPrefix(name, prefix+"-")
 	bare := strings.ReplaceAll(uid, "-", "")
+	parts := strings.Split(name, "-")
+	end := parts[len(parts)-1]
 	switch {
 	case pinned != name:
 		t.Errorf("made up the name %q from %q", pinned, name)
@@ -60,6 +62,7 @@ func believable(t *testing.T, pinned, name, prefix, uid string) {
 	case uid == "":
 		t.Errorf("believed %q of a claim without a uid", name)
 	case whole && front != "":
+	case len(end) >= 8 && strings.HasPrefix(bare, end) && len(name) > len(end)+1:
 	case !ours || start == "" || !strings.HasPrefix(bare, start):
 		t.Errorf("believed %q with the prefix %q of the claim with uid %q", name, prefix, uid)
 	}
@@ -73,6 +76,7 @@ func FuzzNobodyElsesName(f *testing.F) {
 	f.Add(uid, other, "pvc-"+uid, "pvc", 8)
 	f.Add(uid, other, "pvc-f", "pvc", -1)
 	f.Add(uid, other, "a-"+other, "a", 32)
+	f.Add("00000000-0000-0000-0000-00000a0a0000", "aaaaaaaa-0a0a-0a0a-0a00-000000000000", "0", "0", -1)
 	f.Fuzz(func(t *testing.T, uid, other, name, prefix string, length int) {
 		naming := record.Naming{Prefix: prefix, UUIDLength: length}
 		if !realUID.MatchString(uid) || !realUID.MatchString(other) || uid[0] == other[0] ||

@@ -80,14 +80,22 @@ func TestPinnedBelievesEveryNameOfOurs(t *testing.T) {
 	}
 }
 
-// With a restart the prefix may have changed: then only the whole uid proves that
-// the name is this claim's.
-func TestPinnedBelievesAnotherPrefixOnlyWithTheWholeUID(t *testing.T) {
+// With a restart the prefix may have changed, and the length with it: then only the
+// uid, or a good part of it, proves that the name is this claim's.
+func TestPinnedBelievesAnotherPrefixOnlyWithAGoodPartOfTheUID(t *testing.T) {
 	for name, want := range map[string]bool{
-		"before-" + uid:         true,
-		"before-" + bareUID:     false,
-		"before-" + bareUID[:1]: false,
-		"pvc-" + bareUID[:1]:    true,
+		"before-" + uid:               true,
+		"before-" + bareUID:           true,
+		"before-" + bareUID[:8]:       true,
+		"be-fore-" + bareUID[:8]:      true,
+		"before-" + bareUID[:7]:       false,
+		"before-" + bareUID[:1]:       false,
+		"before-" + bareUID[1:9]:      false,
+		"before-" + bareUID[:8] + "f": false,
+		"before-" + other:             false,
+		bareUID[:8]:                   false,
+		"-" + bareUID[:8]:             false,
+		"pvc-" + bareUID[:1]:          true,
 	} {
 		if got := record.Pinned(keys(), naming(), claim(name, "-")).VolumeName == name; got != want {
 			t.Errorf("name %q is believed: %t, want %t", name, got, want)
