@@ -9,6 +9,7 @@ import (
 
 	v1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/test/kit"
 )
@@ -68,6 +69,11 @@ func goingSource(t *testing.T, env *kit.Env) {
 func usedSource(t *testing.T, env *kit.Env) {
 	bindSource()(t, env)
 	env.CreatePod(env.Pod("app", kit.OnNode("a"), kit.Mounts("src")))
+	pod, err := env.Admin.CoreV1().Pods(env.Namespace).Get(env.Ctx, "app", metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	secondAfter(t, env, pod.CreationTimestamp) // a pod of the same second may have come later
 }
 
 func classOfItsOwn(env *kit.Env) []kit.ClaimOption {

@@ -86,6 +86,7 @@ func TestClonesThatTheIncumbentLeftInFlightAreFinishedBeforeTheirSourceGoes(t *t
 	content := env.Checksum("src")
 	env.Create(env.Claim("begun", kit.CloneOf("src")), env.Claim("not-begun", kit.Ref("src")))
 	incumbentCalls(t, env, "begun")
+	aSecondLater(t, env, "not-begun") // a clone of the same second may have come later
 	env.Delete("src")
 	laterThanDeletionOf(env, "src")
 	env.Create(env.Claim("late", kit.CloneOf("src")))

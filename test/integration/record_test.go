@@ -173,10 +173,14 @@ func TestAClaimWithoutARecordIsTakenUpAfterACrash(t *testing.T) {
 // the claim's creation: its times have no fractions.
 func aSecondLater(t *testing.T, env *kit.Env, claim string) {
 	t.Helper()
-	created := env.Get(claim).CreationTimestamp
-	env.Eventually("a second has begun since the claim was created", func() error {
-		review := &v1.ConfigMap{ObjectMeta: metav1.ObjectMeta{GenerateName: "clock-"}}
-		now, err := env.Admin.CoreV1().ConfigMaps(env.Namespace).Create(env.Ctx, review, metav1.CreateOptions{})
+	secondAfter(t, env, env.Get(claim).CreationTimestamp)
+}
+
+func secondAfter(t *testing.T, env *kit.Env, created metav1.Time) {
+	t.Helper()
+	env.Eventually("a second has begun since", func() error {
+		object := &v1.ConfigMap{ObjectMeta: metav1.ObjectMeta{GenerateName: "clock-"}}
+		now, err := env.Admin.CoreV1().ConfigMaps(env.Namespace).Create(env.Ctx, object, metav1.CreateOptions{})
 		if err != nil {
 			return err
 		}
