@@ -32,6 +32,9 @@ type Planner interface {
 	// JudgeUse says whether the source, which Judge has found, is in use. An error
 	// means that the question could not be answered. before is as in Judge.
 	JudgeUse(ctx context.Context, claim, source *v1.PersistentVolumeClaim, before func(waitlist.Object)) (verdict.Verdict, error)
+	// Doubtful says whether the rules about its source do not let the claim have that,
+	// whatever else it waits for.
+	Doubtful(claim *v1.PersistentVolumeClaim) bool
 	// VolumeName is the name of the claim's volume and PV.
 	VolumeName(claim *v1.PersistentVolumeClaim) string
 	// UndoPins is what Undo will ask the driver for.

@@ -13,7 +13,8 @@ import (
 
 // vouch asks all rules about a claim whose record this process has found. An earlier
 // process may have written it, which asked them, or a user, who did not. Until the
-// rules let it go on it is not worked on, and does not keep its source from going.
+// rules let it go on it is not worked on; and if those about its source do not, it does
+// not keep that from going.
 func (i *Intake) vouch(ctx context.Context, k key, claim *v1.PersistentVolumeClaim) error {
 	admission, v, err := i.judge(ctx, k, claim)
 	switch {
@@ -24,9 +25,13 @@ func (i *Intake) vouch(ctx context.Context, k key, claim *v1.PersistentVolumeCla
 		return nil // it is not refused either: its node may have been withdrawn meanwhile
 	case !v.Ready():
 		klog.FromContext(ctx).V(2).Info("Claim on record is not worked on", "verdict", v.Kind, "reason", v.Reason, "message", v.Message)
-		i.Ledger.Doubt(k.uid)
 		i.Recorder.Say(claim, v)
-		i.reconsiderSource(claim)
+		// A class that is gone, say, tells nothing about who wrote the record, and the
+		// source is needed to find out what was made.
+		if v.Reason == verdict.CloneSourceInUse || i.Planner.Doubtful(claim) {
+			i.Ledger.Doubt(k.uid)
+			i.reconsiderSource(claim)
+		}
 		return nil
 	}
 	if admission.Source != nil {

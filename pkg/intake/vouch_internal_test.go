@@ -22,8 +22,11 @@ type judge struct {
 	verdict  verdict.Verdict
 	use      verdict.Verdict
 	source   *v1.PersistentVolumeClaim
+	doubtful bool
 	recorded []bool
 }
+
+func (j *judge) Doubtful(*v1.PersistentVolumeClaim) bool { return j.doubtful }
 
 func (j *judge) Judge(_ *v1.PersistentVolumeClaim, recorded bool, _ func(waitlist.Object)) (Admission, verdict.Verdict) {
 	j.recorded = append(j.recorded, recorded)
@@ -57,13 +60,16 @@ func TestARecordThatIsFoundIsJudged(t *testing.T) {
 	for _, c := range []struct {
 		name         string
 		verdict, use verdict.Verdict
+		doubtful     bool
 		own, doubted bool
 		held, looked []string
 		woken        bool
 	}{
 		{name: "the rules let it go on", own: true, held: []string{"db"}, woken: true},
-		{name: "a rule is broken", verdict: verdict.Refused(verdict.CloneTooSmall, "x"), doubted: true, looked: []string{"db"}},
-		{name: "it must wait", verdict: verdict.Waiting(verdict.CloneSourceNotFound, "x"), doubted: true, looked: []string{"db"}},
+		{name: "a rule is broken", verdict: verdict.Refused(verdict.CloneTooSmall, "x"), doubtful: true, doubted: true, looked: []string{"db"}},
+		{name: "it must wait", verdict: verdict.Waiting(verdict.CloneSourceNotFound, "x"), doubtful: true, doubted: true, looked: []string{"db"}},
+		{name: "its class is gone", verdict: verdict.Waiting(verdict.ClassNotFound, "x")},
+		{name: "its class is gone, and a rule is broken", verdict: verdict.Waiting(verdict.ClassNotFound, "x"), doubtful: true, doubted: true, looked: []string{"db"}},
 		{name: "its source is in use", use: verdict.Waiting(verdict.CloneSourceInUse, "x"), doubted: true, looked: []string{"db"}},
 		{name: "nobody could look who uses the source", use: verdict.Noted(verdict.CloneSourceUseUnknown, "x"), own: true, held: []string{"db"}, woken: true},
 		{name: "its node was withdrawn", verdict: verdict.Ignored("", "waits for its first consumer")},
@@ -74,7 +80,7 @@ func TestARecordThatIsFoundIsJudged(t *testing.T) {
 			claim.Annotations[i.Keys.VolumeName], claim.Annotations[i.Keys.RequiredBytes] = "pvc-uid-copy", "1"
 			claim.Spec.DataSource = &v1.TypedLocalObjectReference{Kind: "PersistentVolumeClaim", Name: "db"}
 			put(t, i, claim)
-			planner, protector, woken := &judge{verdict: c.verdict, use: c.use, source: source}, &keeper{}, false
+			planner, protector, woken := &judge{verdict: c.verdict, use: c.use, source: source, doubtful: c.doubtful}, &keeper{}, false
 			i.Planner, i.Protector = planner, protector
 			i.WakeEngine = func(*v1.PersistentVolumeClaim) { woken = true }
 			if err := i.reconcile(t.Context(), keyOf(claim)); err != nil {

@@ -52,6 +52,13 @@ func (p *Provisioner) Granted(claim *v1.PersistentVolumeClaim) bool {
 		p.OtherNamespaces && source.Granted(p.grantsIn(ref.Namespace), claim.Namespace, ref)
 }
 
+// Doubtful says whether the rules about its source do not let the claim have that, as
+// if nobody had begun with it.
+func (p *Provisioner) Doubtful(claim *v1.PersistentVolumeClaim) bool {
+	_, v := source.Judge(p.facts(claim, false, func(waitlist.Object) {}))
+	return v.Kind == verdict.Wait || v.Kind == verdict.Refuse
+}
+
 // Needs says whether a clone on record may keep its source from going: not if the
 // rules do not let it use that source at all.
 func (p *Provisioner) Needs(claim *v1.PersistentVolumeClaim) bool {

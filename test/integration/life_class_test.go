@@ -250,3 +250,34 @@ func TestAClaimWhoseClassIsGoneStaysUntilItCanBeCleanedUp(t *testing.T) {
 	env.WaitGone(append(claims, "src")...)
 	env.Eventually("no volume is left", func() error { return volumes(env, 0) })
 }
+
+// The class tells nothing about who wrote the record: the source is kept, without which
+// nobody could find out what was made of it.
+func TestASourceIsHeldWhileTheClassOfItsCloneIsGone(t *testing.T) {
+	t.Parallel()
+	env, p := withSource(t, alone)
+	content := env.Checksum("src")
+	gate := env.Faults.On("CreateVolume").When(ofClones).Next(2).HangUntilReleased()
+	env.Create(env.Claim("copy", kit.CloneOf("src")), env.Claim("doomed", kit.CloneOf("src")))
+	await(t, gate.EnteredBy(2), "the driver is called for both")
+	p.Kill()
+	gate.Release()
+	dropClass(t, env, env.Class)
+	env.StartProvisioner(alone)
+	env.WaitEvent("copy", "StorageClassNotFound")
+	env.Delete("src", "doomed")
+	env.WaitEvent("doomed", "CleanUpBlocked")
+	env.Steadily("the source is held", time.Second, func() error {
+		if !slices.Contains(env.Get("src").Finalizers, cloningProtection) {
+			return fmt.Errorf("its finalizers are %v", env.Get("src").Finalizers)
+		}
+		return nil
+	})
+	env.CreateClass(env.Class)
+	env.WaitBound("copy")
+	env.WaitGone("src", "doomed")
+	if got := env.Checksum("copy"); got != content {
+		t.Errorf("checksum of the clone is %s, of the source it was %s", got, content)
+	}
+	env.Eventually("only the clone's volume is left", func() error { return volumes(env, 1) })
+}
