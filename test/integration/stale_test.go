@@ -2,6 +2,7 @@ package integration
 
 import (
 	"fmt"
+	"syscall"
 	"testing"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
@@ -43,4 +44,49 @@ func TestACallThatIsOpenIsAwaitedAlthoughAHandleIsKnown(t *testing.T) {
 	gate.Release()
 	env.WaitGone("copy")
 	env.Eventually("only the source's volume is left", func() error { return volumes(env, 1) })
+}
+
+// A leader that was frozen wakes up among timers that are all due, while another one
+// has long finished its work.
+func TestAFrozenLeaderStartsNothingWhenItWakesUp(t *testing.T) {
+	t.Parallel()
+	env := kit.New(t)
+	leader, standby := twoProvisioners(env, shortLease()...)
+	busy := env.Faults.On("CreateVolume").Fail(codes.Aborted, "busy")
+	const count = 30
+	var names []string
+	for i := range count {
+		names = append(names, fmt.Sprintf("doomed-%d", i))
+		env.Create(env.Claim(names[i]))
+	}
+	env.Eventually("every claim was called for", func() error {
+		called := map[string]bool{}
+		for _, call := range env.Faults.Calls("CreateVolume") {
+			called[call.Request.(*csi.CreateVolumeRequest).GetName()] = true
+		}
+		if len(called) < count {
+			return fmt.Errorf("%d of %d were", len(called), count)
+		}
+		return nil
+	})
+	leader.Signal(syscall.SIGSTOP)
+	busy.Remove()
+	env.Delete(names...)
+	waitLeading(env, standby)
+	env.WaitGone(names...)
+	if err := volumes(env, 0); err != nil {
+		t.Fatal(err)
+	}
+	before := len(env.Faults.Calls("CreateVolume"))
+	late := env.Faults.On("CreateVolume").HangUntilReleased()
+	leader.Signal(syscall.SIGCONT)
+	leader.Wait()
+	late.Release()
+	if err := env.Faults.WaitIdle(env.Ctx); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%d calls by the leader that was frozen", len(env.Faults.Calls("CreateVolume"))-before)
+	if err := volumes(env, 0); err != nil {
+		t.Error(err)
+	}
 }
