@@ -47,6 +47,8 @@ func (w *world) lookNow() error {
 			}
 			c = w.adopt(n, object, begun)
 		}
+		// The provisioner takes the node away where there is no room.
+		_, c.selected = object.Annotations[selectedNode]
 		if object.Status.Phase == v1.ClaimBound && !c.bound {
 			w.bind(c, object.Spec.VolumeName, pvs)
 		}

@@ -110,9 +110,6 @@ func (s scene) stuck(claim *v1.PersistentVolumeClaim, able map[string]bool) []st
 		reason = "CloneSourceNotBound"
 	}
 	told := s.events[claim.UID][reason]
-	if s.pretended[claim.UID] {
-		told = append(told, s.events[claim.UID]["ProvisioningFailed"]...)
-	}
 	if !slices.ContainsFunc(told, func(message string) bool { return strings.Contains(message, fmt.Sprintf("%q", source)) }) {
 		return []string{fmt.Sprintf("%s waits for %q without an event %s that says so; %s", who, source, reason, s.said(claim))}
 	}
@@ -136,8 +133,9 @@ func (s scene) stranded(claim *v1.PersistentVolumeClaim) []string {
 	if recorded && !s.pretended[claim.UID] || recorded && (claim.Status.Phase == v1.ClaimBound || claim.DeletionTimestamp != nil) {
 		left = append(left, who+" still carries the record")
 	}
-	if slices.Contains(claim.Finalizers, protection) && !s.needed(claim.Name) {
-		left = append(left, who+" is still protected as a source, but no clone of it is on record")
+	// No clone is being made any more, whatever its user put on record.
+	if slices.Contains(claim.Finalizers, protection) {
+		left = append(left, who+" is still protected as a source")
 	}
 	for key := range claim.Annotations {
 		if strings.HasPrefix(key, s.driver+"/") && !recorded && !s.forged[claim.UID] {
@@ -149,13 +147,6 @@ func (s scene) stranded(claim *v1.PersistentVolumeClaim) []string {
 
 func (s scene) recorded(claim *v1.PersistentVolumeClaim) bool {
 	return slices.Contains(claim.Finalizers, s.driver+"/provisioning")
-}
-
-// needed says whether a clone of the claim is on record and not bound.
-func (s scene) needed(source string) bool {
-	return slices.ContainsFunc(s.claims, func(claim v1.PersistentVolumeClaim) bool {
-		return sourceOf(&claim) == source && s.recorded(&claim) && claim.Status.Phase != v1.ClaimBound
-	})
 }
 
 // waiting returns how many claims wait, as they should.
@@ -260,14 +251,15 @@ func TestTheJudgeFindsWhatIsWrong(t *testing.T) {
 				forged:    map[types.UID]bool{"forged": true},
 				pretended: map[types.UID]bool{"pretender": true, "bound": true},
 				events: map[types.UID]map[string][]string{
-					"pretender":       {"ProvisioningFailed": {`clone waits until source PVC "waits" is bound`}},
+					"pretender":       {"CloneSourceNotBound": {`clone waits until source PVC "waits" is bound`}},
 					"waits":           {"CloneSourceNotFound": {`"nobody"`}},
 					"waits on record": {"CloneSourceNotFound": {`"nobody"`}},
 				},
 			},
 			want: []string{
 				"claim bound (bound, Bound) still carries the record", "claim bound (bound, Bound) is still protected",
-				"claim noted (noted, Bound) still carries annotation d/volume-name", "claim waits on record (waits on record, Pending) still carries the record",
+				"claim noted (noted, Bound) still carries annotation d/volume-name", "claim waits (waits, Pending) is still protected",
+				"claim waits on record (waits on record, Pending) still carries the record",
 			},
 		},
 	}

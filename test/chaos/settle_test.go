@@ -37,17 +37,6 @@ func (w *world) settle() {
 	}
 	w.pending = nil
 	w.env.Eventually("the claims can be read", w.hearDeletions)
-	for _, c := range w.live() {
-		if !c.delayed || c.selected {
-			continue
-		}
-		w.env.Eventually(fmt.Sprintf("claim %q has a node", c.text), func() error {
-			if w.selectNode(c); !c.selected {
-				return errors.New("it could not be selected")
-			}
-			return nil
-		})
-	}
 	w.fleet.size = 1
 	w.fleet.launch()
 }
@@ -111,6 +100,7 @@ func (w *world) judge() (findings, error) {
 	if err := w.lookNow(); err != nil {
 		return findings{}, err
 	}
+	w.schedule()
 	volumes := w.serving.Load().Volumes() // before the PVs: see Env.readBooks
 	claims, pvs, err := w.read()
 	if err != nil {
@@ -131,6 +121,15 @@ func (w *world) judge() (findings, error) {
 		s.excused[volume.Name] = w.excuse(volume.Name) != ""
 	}
 	return s.findings(), nil
+}
+
+// schedule selects a node for every claim that lacks one.
+func (w *world) schedule() {
+	for _, c := range w.live() {
+		if c.delayed && !c.selected && !c.bound {
+			w.selectNode(c)
+		}
+	}
 }
 
 // excuse says why nobody can be held to account for the loss of a volume, "" if

@@ -152,9 +152,12 @@ func (w *world) patch(c *claim, what, metadata string) bool {
 	return true
 }
 
+// selectedNode is how the scheduler tells where a claim is to be provisioned.
+const selectedNode = "volume.kubernetes.io/selected-node"
+
 // selectNode does what the scheduler does.
 func (w *world) selectNode(c *claim) {
-	if c != nil && w.patch(c, "select a node for", `"annotations":{"volume.kubernetes.io/selected-node":"node-1"}`) {
+	if c != nil && w.patch(c, "select a node for", fmt.Sprintf(`"annotations":{%q:"node-1"}`, selectedNode)) {
 		c.selected = true
 	}
 }
@@ -215,8 +218,11 @@ func (w *world) pretend(live []*claim, a, b int) {
 		options = append(options, kit.Annotation(w.nameAnnotation(), "pvc-"+string(source.uid)))
 	}
 	n := w.invent(nil, b)
-	if b%3 != 0 && source != nil && source.bound {
+	switch {
+	case b%3 == 0 && source != nil:
 		n = w.invent(source.name, b)
+	case b%3 == 1:
+		n = w.invent(w.invent(nil, a), b)
 	}
 	w.number.pretended++
 	if c := w.create(n, options...); c != nil {

@@ -70,6 +70,15 @@ func requestKind(r gateway.Request) point {
 // turned down changed nothing, and comes about by chance: a second look at a claim that
 // has just gone, for instance.
 func (w *mortal) points() []point {
+	w.t.Helper()
+	w.until("all writes are answered", func() error {
+		for _, r := range w.Gateway().Requests(gateway.Any, gateway.Any) {
+			if r.Write() && r.End.IsZero() {
+				return fmt.Errorf("%s of %s is not", r.Verb, r.Target())
+			}
+		}
+		return nil
+	})
 	seen := map[point]int{}
 	var all []point
 	add := func(kind point) {
