@@ -26,6 +26,8 @@ type World struct {
 	root string
 	// accounts are those that tests share.
 	accounts map[Account]account
+	// ports are those that provisioners were given.
+	ports ports
 }
 
 // shared is written by Main before any test runs and read by New: there is no

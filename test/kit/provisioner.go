@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"sync"
 	"syscall"
 	"time"
 
@@ -57,7 +58,7 @@ func (e *Env) StartProvisioner(args ...string) *Provisioner {
 // is not to become ready. See WaitReady and Wait.
 func (e *Env) LaunchProvisioner(args ...string) *Provisioner {
 	e.t.Helper()
-	port, err := process.FreePort()
+	port, err := e.world.ports.next()
 	if err != nil {
 		e.t.Fatal(err)
 	}
@@ -78,6 +79,31 @@ func (e *Env) LaunchProvisioner(args ...string) *Provisioner {
 	p := &Provisioner{env: e, proc: proc, URL: "http://" + address}
 	e.provisioners = append(e.provisioners, p)
 	return p
+}
+
+// ports gives each port to one provisioner only: a port is free until a process that
+// was just started listens, and many are started in the same moment.
+type ports struct {
+	mu    sync.Mutex
+	given map[int]bool
+}
+
+func (p *ports) next() (int, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.given == nil {
+		p.given = map[int]bool{}
+	}
+	for {
+		port, err := process.FreePort()
+		if err != nil {
+			return 0, err
+		}
+		if !p.given[port] {
+			p.given[port] = true
+			return port, nil
+		}
+	}
 }
 
 // provisionerArgs are the test defaults. A lease is longer than in production: where
