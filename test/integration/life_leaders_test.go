@@ -28,9 +28,14 @@ func overlap(t *testing.T, env *kit.Env, leader, standby *kit.Provisioner, meanw
 
 func TestALeaderThatComesBackInTheMiddleOfItsWorkLosesNothing(t *testing.T) {
 	t.Parallel()
-	for name, hold := range map[string]func(faults.Selector) *faults.Gate{
-		"the driver has not begun": faults.Selector.Gate,
-		"the driver has worked":    faults.Selector.GateReply,
+	for name, c := range map[string]struct {
+		hold   func(faults.Selector) *faults.Gate
+		doomed []string
+	}{
+		// A driver that begins such a call when the claim and its volume are gone makes it
+		// again, and nobody is left who knows.
+		"the driver has not begun": {faults.Selector.Gate, nil},
+		"the driver has worked":    {faults.Selector.GateReply, []string{"gone", "gone-too"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -38,21 +43,20 @@ func TestALeaderThatComesBackInTheMiddleOfItsWorkLosesNothing(t *testing.T) {
 			leader, standby := twoProvisioners(env, append(shortLease(), "--timeout=2m", "--retry-interval-max=500ms")...)
 			bindSource()(t, env)
 			env.WriteFile("src", "file", []byte("content of the source"))
-			gate := hold(env.Faults.On("CreateVolume").When(ofClones).Next(4))
-			claims := []string{"bound", "bound-and-deleted", "deleted", "left"}
+			claims := append([]string{"bound", "left"}, c.doomed...)
+			gate := c.hold(env.Faults.On("CreateVolume").When(ofClones).Next(len(claims)))
 			for _, claim := range claims {
 				env.Create(env.Claim(claim, kit.CloneOf("src")))
 			}
-			await(t, gate.EnteredBy(4), "the driver is called for all")
+			await(t, gate.EnteredBy(len(claims)), "the driver is called for all")
 			// "left" is in work at the second one when the first comes back.
 			left := env.Faults.On("CreateVolume").When(callFor(env, "left")).Next(1).GateReply()
 			overlap(t, env, leader, standby, func() {
-				env.WaitBound("bound", "bound-and-deleted")
+				env.WaitBound(append([]string{"bound"}, c.doomed...)...)
 				await(t, left.Entered(), "the second has called for the last one")
-				pv := env.PV("bound-and-deleted").Name
-				env.Delete("bound-and-deleted", "deleted")
-				env.WaitGone("bound-and-deleted", "deleted")
-				env.WaitPVGone(pv)
+				env.Delete(c.doomed...)
+				env.WaitGone(c.doomed...)
+				env.Eventually("their volumes are gone", func() error { return volumes(env, 3) })
 				gate.Release() // the first gets its answers as soon as it runs
 			})
 			left.Release()
@@ -101,4 +105,37 @@ func TestALeaderThatComesBackWithARecordWritesNoSecondOne(t *testing.T) {
 		return unmarked(env, "data")
 	})
 	leave(env, "src")
+}
+
+// Claims that were the first leader's to begin when it hung, and that are gone with
+// their volumes when it comes back: it calls for none of them.
+func TestALeaderThatComesBackCallsForNoClaimOfThePast(t *testing.T) {
+	t.Parallel()
+	env := kit.New(t)
+	g := env.Gateway()
+	leader, standby := twoProvisioners(env, append(shortLease(), "--retry-interval-max=500ms", "--timeout=2m")...)
+	const many = 20 // one of them would be faster than the news of the lease
+	gate := g.On("patch", claimsResource).Next(many).GateReply()
+	var claims []string
+	for i := range many {
+		claims = append(claims, fmt.Sprintf("data-%d", i))
+		env.Create(env.Claim(claims[i]))
+	}
+	await(t, gate.EnteredBy(many), "the records are written, which the leader does not know")
+	overlap(t, env, leader, standby, func() {
+		env.WaitBound(claims...)
+		env.Delete(claims...)
+		env.WaitGone(claims...)
+		env.Eventually("their volumes are gone", func() error { return volumes(env, 0) })
+		env.Faults.On("CreateVolume").GateReply() // whoever calls is not there for the answer
+		gate.Release()
+	})
+	for name, n := range callsByName(env) {
+		if n > 1 {
+			t.Errorf("there are %d calls for volume %q", n, name)
+		}
+	}
+	if err := volumes(env, 0); err != nil {
+		t.Error(err)
+	}
 }
