@@ -2,6 +2,7 @@ package integration
 
 import (
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -73,7 +74,7 @@ func TestClaimsThatAreDeletedAtOnceAreNotProvisionedTwice(t *testing.T) {
 			if c.slow > 0 {
 				env.Faults.On("CreateVolume").Delay(c.slow)
 			}
-			options := append(c.options, given(env)) // so that we may be faster
+			options := append(slices.Clone(c.options), given(env)) // so that we may be faster
 			claims := env.Admin.CoreV1().PersistentVolumeClaims(env.Namespace)
 			atOnceEach(t, c.count, func(i int) error {
 				claim := env.Claim(fmt.Sprintf("data-%03d", i), options...)

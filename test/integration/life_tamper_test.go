@@ -169,7 +169,7 @@ func tamperings() []tampering {
 }
 
 // apply changes the pins of a claim on record.
-func (w tampering) apply(env *kit.Env, claim string, other string) {
+func (w tampering) apply(env *kit.Env, claim, other string) {
 	env.Update(claim, func(claim *v1.PersistentVolumeClaim) {
 		for key, value := range map[string]string{"/volume-name": w.volume, "/required-bytes": w.bytes} {
 			switch key = strings.ToLower(env.DriverName) + key; value {
