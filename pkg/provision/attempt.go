@@ -174,6 +174,6 @@ func (p *Provisioner) reject(ctx context.Context, turn *ledger.Turn, claim *v1.P
 	return fmt.Errorf("%w; the volume was deleted, and it is tried again", broken)
 }
 
-// withoutStatus hides a gRPC status from the engine, which would take
-// InvalidArgument for the end of the matter.
+// withoutStatus hides a gRPC status from the engine, which would not look at a claim for
+// five minutes after InvalidArgument, whatever changes.
 func withoutStatus(err error) error { return errors.New(err.Error()) }

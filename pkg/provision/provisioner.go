@@ -131,7 +131,7 @@ func (p *Provisioner) Provision(ctx context.Context, options controller.Provisio
 	case ignored != "":
 		return nil, controller.ProvisioningNoChange, &controller.IgnoredError{Reason: ignored}
 	case err != nil && final:
-		return nil, controller.ProvisioningFinished, err
+		return nil, controller.ProvisioningFinished, withoutStatus(err)
 	case err != nil:
 		return nil, controller.ProvisioningNoChange, withoutStatus(err)
 	}

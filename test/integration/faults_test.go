@@ -76,7 +76,7 @@ func TestAnUnknownOutcomeIsAskedForAgainUntilTheVolumeIsThere(t *testing.T) {
 
 func TestAFinalErrorIsToldAndTriedAgain(t *testing.T) {
 	t.Parallel()
-	for _, code := range []codes.Code{codes.ResourceExhausted, codes.OutOfRange, codes.FailedPrecondition, codes.Internal} {
+	for _, code := range []codes.Code{codes.ResourceExhausted, codes.OutOfRange, codes.FailedPrecondition, codes.InvalidArgument, codes.Internal} {
 		t.Run(code.String(), func(t *testing.T) {
 			t.Parallel()
 			env, _ := withSource(t)

@@ -11,13 +11,18 @@ import (
 // moment is too short for anything to end.
 const moment = time.Millisecond
 
-func stay(until <-chan struct{}) { <-until }
+// stay begins, and stays.
+func stay(began chan<- struct{}, until <-chan struct{}) {
+	began <- struct{}{}
+	<-until
+}
 
 func TestAGoroutineThatStaysIsFoundUntilItEnds(t *testing.T) {
 	before := goroutines.Kinds(goroutines.All())
-	until := make(chan struct{})
+	began, until := make(chan struct{}), make(chan struct{})
 	for range 2 {
-		go stay(until)
+		go stay(began, until)
+		<-began
 	}
 	left := goroutines.After(before, moment, goroutines.All)
 	if len(left) != 2 || !strings.Contains(left[0], "goroutines_test.stay") {
@@ -25,7 +30,8 @@ func TestAGoroutineThatStaysIsFoundUntilItEnds(t *testing.T) {
 	}
 	// One more of a kind that was there before is found, too.
 	now := goroutines.Kinds(goroutines.All())
-	go stay(until)
+	go stay(began, until)
+	<-began
 	if left := goroutines.After(now, moment, goroutines.All); len(left) != 1 {
 		t.Errorf("%d goroutines found, want 1", len(left))
 	}
