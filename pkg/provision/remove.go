@@ -14,8 +14,8 @@ import (
 
 // remove deletes a volume that has no PV, unless something else uses it; then
 // kept says what. No live volume is ever deleted: a live look finds no PV of that
-// name that could be this volume's, no PV has the handle, and no other claim on record that
-// wants a volume has the name (design, "Every direct DeleteVolume").
+// name that could be this volume's, no PV has the handle, and no other claim on record
+// that wants a volume has the name (design, "Every direct DeleteVolume").
 func (p *Provisioner) remove(ctx context.Context, claim *v1.PersistentVolumeClaim, name, handle string) (kept string, err error) {
 	live, err := p.Client.CoreV1().PersistentVolumes().Get(ctx, name, metav1.GetOptions{})
 	switch {

@@ -98,9 +98,9 @@ func (p *Provisioner) lastRequest(turn *ledger.Turn, claim *v1.PersistentVolumeC
 
 // search repeats the request, to learn of the volume. unproven says that nothing but
 // a record that anybody can write speaks for a copy of the source, which the rules do
-// not let the claim have: then nothing is copied before a blank volume of that name was asked for. A driver
-// that holds the copy answers ALREADY_EXISTS (CSI spec, CreateVolume errors); else the
-// blank one is what is found, and deleted.
+// not let the claim have: then nothing is copied before a blank volume of that name was
+// asked for. A driver that holds the copy answers ALREADY_EXISTS (CSI spec, CreateVolume
+// errors); else the blank one is what is found, and deleted.
 func (p *Provisioner) search(ctx context.Context, turn *ledger.Turn, req *csi.CreateVolumeRequest, unproven bool) (*csi.CreateVolumeResponse, error) {
 	if unproven && req.GetVolumeContentSource() != nil {
 		blank, ok := proto.Clone(req).(*csi.CreateVolumeRequest)
