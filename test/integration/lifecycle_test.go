@@ -191,7 +191,7 @@ func TestHealthIsServedBeforeTheDriverIsThere(t *testing.T) {
 
 func TestMetricsAreThere(t *testing.T) {
 	t.Parallel()
-	env, p := withSource(t)
+	env, p := withSource(t, "--timeout=2m") // the call at the gate is not to fail
 	gate := gateClones(env)
 	env.Create(env.Claim("copy", kit.CloneOf("src")), env.Claim("waiting", kit.CloneOf("nothing")))
 	await(t, gate.Entered(), "the driver is called")
