@@ -38,9 +38,11 @@ func incumbentProtects(env *kit.Env, sources ...string) {
 	}
 }
 
-// incumbentCalls does what csi-provisioner does at the driver for a clone of "src".
+// incumbentCalls does what csi-provisioner does at the driver for a clone of "src",
+// once the PV controller has given that to the driver.
 func incumbentCalls(t *testing.T, env *kit.Env, clone string) {
 	t.Helper()
+	waitGiven(env, clone, env.DriverName)
 	conn, err := env.Driver.Dial()
 	if err != nil {
 		t.Fatal(err)
@@ -86,6 +88,7 @@ func TestClonesThatTheIncumbentLeftInFlightAreFinishedBeforeTheirSourceGoes(t *t
 	content := env.Checksum("src")
 	env.Create(env.Claim("begun", kit.CloneOf("src")), env.Claim("not-begun", kit.Ref("src")))
 	incumbentCalls(t, env, "begun")
+	waitGiven(env, "not-begun", env.DriverName)
 	aSecondLater(t, env, "not-begun") // a clone of the same second may have come later
 	env.Delete("src")
 	laterThanDeletionOf(env, "src")
