@@ -22,7 +22,7 @@ func (i *Intake) consider(ctx context.Context, k key, claim *v1.PersistentVolume
 	i.waiting.Drop(k)
 	if !i.given(claim) || claim.DeletionTimestamp != nil || claim.Spec.VolumeName != "" {
 		i.Protector.Unhold(k.uid)
-		return nil // nothing was started, and nothing is to be
+		return i.tidy(ctx, claim) // nothing was started, or it is through, and nothing is to be
 	}
 	if state, known := i.Ledger.State(k.uid); known && state == ledger.Unknown {
 		return i.stripped(ctx, k, claim)

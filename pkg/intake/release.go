@@ -38,7 +38,20 @@ func (i *Intake) release(ctx context.Context, k key, claim *v1.PersistentVolumeC
 		return nil
 	}
 	i.letGo(k)
-	if !i.recorded(claim) {
+	if !i.recorded(claim) && !record.Left(i.Keys, claim) {
+		return nil
+	}
+	patch, err := record.Erase(i.Keys, claim)
+	if err != nil {
+		return err
+	}
+	return i.erase(ctx, claim, patch)
+}
+
+// tidy takes off what is left of a record that somebody else took off. The claim is
+// bound, so nobody asks for those pins any more.
+func (i *Intake) tidy(ctx context.Context, claim *v1.PersistentVolumeClaim) error {
+	if !record.Left(i.Keys, claim) || claim.Status.Phase != v1.ClaimBound {
 		return nil
 	}
 	patch, err := record.Erase(i.Keys, claim)

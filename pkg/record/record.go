@@ -47,6 +47,14 @@ func On(keys wellknown.Record, claim *v1.PersistentVolumeClaim) bool {
 	return slices.Contains(claim.Finalizers, keys.Finalizer)
 }
 
+// Left says whether the claim carries pins without the record they belong to: somebody
+// else took that off.
+func Left(keys wellknown.Record, claim *v1.PersistentVolumeClaim) bool {
+	_, name := claim.Annotations[keys.VolumeName]
+	_, bytes := claim.Annotations[keys.RequiredBytes]
+	return (name || bytes) && !On(keys, claim)
+}
+
 // Says says whether the claim carries a record that says exactly this.
 func Says(keys wellknown.Record, claim *v1.PersistentVolumeClaim, pins Pins) bool {
 	return On(keys, claim) && claim.Annotations[keys.VolumeName] == pins.VolumeName &&

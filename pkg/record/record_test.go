@@ -246,3 +246,26 @@ func TestOn(t *testing.T) {
 		})
 	}
 }
+
+func TestLeft(t *testing.T) {
+	for _, c := range []struct {
+		name, volume, bytes string
+		recorded, want      bool
+	}{
+		{"nothing", "-", "-", false, false},
+		{"a name without the record", "pvc-" + uid, "-", false, true},
+		{"bytes without the record, whatever they say", "-", "", false, true},
+		{"both on record", "pvc-" + uid, "1", true, false},
+		{"a record without pins", "-", "-", true, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			pvc := claim(c.volume, c.bytes)
+			if c.recorded {
+				pvc.Finalizers = []string{keys().Finalizer}
+			}
+			if got := record.Left(keys(), pvc); got != c.want {
+				t.Errorf("got %v, want %v", got, c.want)
+			}
+		})
+	}
+}

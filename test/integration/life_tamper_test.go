@@ -78,6 +78,31 @@ func TestARecordStrippedBetweenAttemptsIsPutBack(t *testing.T) {
 	})
 }
 
+// The record may be gone before a look at the claim could put it back, and by then the
+// claim is bound.
+func TestPinsWithoutTheirRecordAreTakenOffABoundClaim(t *testing.T) {
+	t.Parallel()
+	for mode, when := range map[string]string{"off": "before", "all": "after"} {
+		t.Run(when, func(t *testing.T) {
+			t.Parallel()
+			env := kit.New(t)
+			env.StartProvisioner("--provisioning-record=" + mode)
+			pin := kit.Annotation(env.DriverName+"/required-bytes", "1073741824")
+			if when == "before" {
+				env.Create(env.Claim("data", pin))
+			} else {
+				env.Create(env.Claim("data"))
+			}
+			env.WaitBound("data")
+			if when == "after" {
+				env.Eventually("the claim is off record", func() error { return unmarked(env, "data") })
+				env.Update("data", pin)
+			}
+			env.Eventually("nothing is left on the claim", func() error { return unmarked(env, "data") })
+		})
+	}
+}
+
 // noVolume returns an error if the driver has a volume of that name.
 func noVolume(env *kit.Env, name string) error {
 	for _, volume := range env.Driver.Driver.Volumes() {
