@@ -15,7 +15,7 @@ ARG VERSION=dev
 # Set by BuildKit for an image of another platform; empty means this one.
 ARG TARGETOS TARGETARCH
 RUN CGO_ENABLED=0 GOOS=$TARGETOS GOARCH=$TARGETARCH \
-    go build -mod=vendor -trimpath -buildvcs=false \
+    go build -mod=vendor -trimpath -buildvcs=false -tags grpcnotrace \
     -ldflags "-s -w -X main.version=${VERSION}" \
     -o /out/csi-clone-provisioner ./cmd/csi-clone-provisioner
 

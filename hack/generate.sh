@@ -34,6 +34,6 @@ echo "generate: hack/deps.txt" >&2
 {
   echo '# Packages linked into the product on linux/amd64. Written by hack/generate.sh.'
   GOOS=linux GOARCH=amd64 CGO_ENABLED=0 \
-    go list -deps -f '{{if not .Standard}}{{.ImportPath}}{{end}}' ./cmd/... | sort -u
+    go list -tags grpcnotrace -deps -f '{{if not .Standard}}{{.ImportPath}}{{end}}' ./cmd/... | sort -u
 } >"$out/hack/.deps.txt.tmp"
 mv "$out/hack/.deps.txt.tmp" "$out/hack/deps.txt"

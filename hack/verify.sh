@@ -52,6 +52,23 @@ check_generated() {
 # is out of the go command's sight.
 check_house() { go test -count=1 ./test/house/...; }
 
+# check_binary makes the program as make does. Much larger than before means that the
+# linker cannot tell any more what is called: something uses text/template or
+# reflect's MethodByName (go build -ldflags=-dumpdep shows who, "ReflectMethod").
+check_binary() {
+  local most=45000000 size
+  make --no-print-directory build GOFLAGS="$GOFLAGS" && size=$(wc -c <bin/csi-clone-provisioner) || return
+  echo "the program has $size bytes; the image holds nothing else"
+  if [ "$size" -gt "$most" ]; then
+    echo "that is more than $most"
+    return 1
+  fi
+  if ! grep -q -- "-tags $(sed -n 's/^GO_TAGS = //p' Makefile) " Dockerfile; then
+    echo "the Dockerfile does not build with the tags of the Makefile"
+    return 1
+  fi
+}
+
 wanted=("$@") known=() failed=() passed=0
 check() { # check NAME COMMAND...
   local name=$1 began=$SECONDS
@@ -71,6 +88,7 @@ check() { # check NAME COMMAND...
 
 check house check_house
 check generated check_generated
+check binary check_binary
 for module in $(modules); do check "tidy:$module" check_tidy "$module"; done
 check vendor check_vendor
 check lint hack/lint.sh
