@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -116,7 +117,7 @@ func build(ctx context.Context, o *options.Options, clients clients, driver *csi
 		OtherNamespaces: o.CrossNamespace,
 		Finished:        h.enqueue,
 	})
-	facade := informers.NewFacade(h.caches.Claims, h.provisioner.Admitted)
+	facade := informers.NewFacade(h.caches.OwnClaims, h.provisioner.Admitted)
 	h.intake = intake.New(intake.Config{
 		Client: client, Writer: writer, Caches: h.caches, Driver: driver.Name, Keys: keys, Ledger: books,
 		Recorder: h.recorder, Planner: planner{h.provisioner}, Protector: h.protection, WakeEngine: facade.Wake,
@@ -168,7 +169,7 @@ func engineOptions(o *options.Options, h *house, claims *informers.Facade, m eng
 		controller.RateLimiter(workqueue.NewTypedItemExponentialFailureRateLimiter[string](o.RetryIntervalStart, o.RetryIntervalMax)),
 		controller.Threadiness(o.WorkerThreads),
 		controller.ClaimsInformer(claims),
-		controller.VolumesInformer(h.caches.PVs),
+		controller.VolumesInformer(h.caches.OwnPVs),
 		controller.ClassesInformer(h.caches.Classes),
 		controller.AddFinalizer(true),
 		controller.MetricsInstance(m),
@@ -182,7 +183,7 @@ func (h *house) enqueue(namespace, name string, uid types.UID) {
 }
 
 func (h *house) forgetDeletedPVs() error {
-	_, err := h.caches.PVs.AddEventHandler(cache.ResourceEventHandlerFuncs{DeleteFunc: func(obj any) {
+	_, err := h.caches.OwnPVs.AddEventHandler(cache.ResourceEventHandlerFuncs{DeleteFunc: func(obj any) {
 		if last, ok := obj.(cache.DeletedFinalStateUnknown); ok {
 			obj = last.Obj
 		}
@@ -214,6 +215,7 @@ func (h *house) run(ctx context.Context, started func()) error {
 	if err := h.caches.Start(ctx); err != nil {
 		return err
 	}
+	debug.FreeOSMemory() // filling the caches took more than keeping them does
 	var running sync.WaitGroup
 	group := []func() error{
 		func() error { return h.intake.Run(ctx) },

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 
+	"github.com/KimMachineGun/automemlimit/memlimit"
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	csimetrics "github.com/kubernetes-csi/csi-lib-utils/metrics"
 	"k8s.io/client-go/dynamic"
@@ -32,6 +33,7 @@ const terminationLog = "/dev/termination-log"
 func Run(ctx context.Context, o *options.Options, version string) error {
 	logger := klog.FromContext(ctx)
 	logger.Info("Starting", "program", "csi-clone-provisioner", "version", version, "clonePolicy", o.ClonePolicy, "crossNamespace", o.CrossNamespace)
+	tuneMemory(ctx, memlimit.FromCgroup)
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
 
@@ -112,6 +114,9 @@ func connect(o *options.Options) (*rest.Config, clients, error) {
 	if o.KubeAPIQPS == 0 {
 		config.QPS = -1
 	}
+	// The first reads can be large, and the network within a cluster is faster than
+	// packing and unpacking on both of its ends.
+	config.DisableCompression = true
 	var c clients
 	if o.CrossNamespace {
 		if c.grants, err = dynamic.NewForConfig(config); err != nil {

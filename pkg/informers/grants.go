@@ -20,7 +20,7 @@ func ReferenceGrants() schema.GroupVersionResource {
 func newGrants(client dynamic.Interface) cache.SharedIndexInformer {
 	informer := dynamicinformer.NewFilteredDynamicInformer(client, ReferenceGrants(), v1.NamespaceAll, safetyResync,
 		cache.Indexers{cache.NamespaceIndex: cache.MetaNamespaceIndexFunc}, nil).Informer()
-	if err := informer.SetTransform(trim); err != nil {
+	if err := informer.SetTransform(newPacker("").transform); err != nil {
 		panic(err) // only for an informer that runs
 	}
 	return informer

@@ -17,6 +17,16 @@ func (s *Set) Claim(namespace, name string) *v1.PersistentVolumeClaim {
 	return get[*v1.PersistentVolumeClaim](s.Claims, namespace+"/"+name)
 }
 
+// EachOwnClaim calls f with every claim that was given to the driver, is on record, or
+// protected.
+func (s *Set) EachOwnClaim(f func(*v1.PersistentVolumeClaim)) {
+	for _, obj := range s.OwnClaims.GetStore().List() {
+		if claim, ok := obj.(*v1.PersistentVolumeClaim); ok {
+			f(claim)
+		}
+	}
+}
+
 // PV returns the PersistentVolume of that name, nil if there is none.
 func (s *Set) PV(name string) *v1.PersistentVolume {
 	return get[*v1.PersistentVolume](s.PVs, name)

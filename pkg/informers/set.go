@@ -8,9 +8,9 @@ import (
 
 	v1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
-	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/informers"
+	coreinformers "k8s.io/client-go/informers/core/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
 
@@ -41,10 +41,14 @@ type Keys struct {
 
 // Set is all informers of the process.
 type Set struct {
-	// Claims, PVs and Classes of the whole cluster.
+	// Claims, PVs and Classes of the whole cluster. Indexes hold only what is ours.
 	Claims  cache.SharedIndexInformer
 	PVs     cache.SharedIndexInformer
 	Classes cache.SharedIndexInformer
+	// OwnClaims and OwnPVs are the same informers, with events only of what was given
+	// to the driver, is on record, protected, or the driver's volume.
+	OwnClaims cache.SharedIndexInformer
+	OwnPVs    cache.SharedIndexInformer
 	// Attachments and Grants are nil unless asked for.
 	Attachments cache.SharedIndexInformer
 	Grants      cache.SharedIndexInformer
@@ -69,11 +73,18 @@ type Wanted struct {
 // New builds the informers; nothing runs yet. driver is the name of the driver
 // whose volumes are found by handle.
 func New(client kubernetes.Interface, driver string, keys Keys, wanted Wanted) (*Set, error) {
-	f := informers.NewSharedInformerFactoryWithOptions(client, safetyResync, informers.WithTransform(trim))
+	f := informers.NewSharedInformerFactoryWithOptions(client, safetyResync, informers.WithTransform(newPacker(driver).transform))
+	// Made here, for those of the factory have an index by namespace.
+	claims := f.InformerFor(&v1.PersistentVolumeClaim{}, func(client kubernetes.Interface, resync time.Duration) cache.SharedIndexInformer {
+		return coreinformers.NewPersistentVolumeClaimInformer(client, v1.NamespaceAll, resync, cache.Indexers{})
+	})
+	pvs := f.InformerFor(&v1.PersistentVolume{}, func(client kubernetes.Interface, resync time.Duration) cache.SharedIndexInformer {
+		return coreinformers.NewPersistentVolumeInformer(client, resync, cache.Indexers{})
+	})
 	s := &Set{
 		factory: f,
-		Claims:  f.Core().V1().PersistentVolumeClaims().Informer(),
-		PVs:     f.Core().V1().PersistentVolumes().Informer(),
+		Claims:  thin{claims, false}, OwnClaims: thin{claims, true},
+		PVs: thin{pvs, false}, OwnPVs: thin{pvs, true},
 		Classes: f.Storage().V1().StorageClasses().Informer(),
 	}
 	err := s.Claims.AddIndexers(cache.Indexers{
@@ -135,15 +146,6 @@ func (s *Set) Start(ctx context.Context) error {
 func (s *Set) Wait() {
 	s.factory.Shutdown()
 	s.grants.Wait()
-}
-
-// trim drops what nobody here reads, before it is stored. An object that is no
-// API object (a tombstone) passes as it is.
-func trim(obj any) (any, error) {
-	if m, err := meta.Accessor(obj); err == nil {
-		m.SetManagedFields(nil)
-	}
-	return obj, nil
 }
 
 func protected(claim *v1.PersistentVolumeClaim) string {

@@ -154,10 +154,10 @@ func TestIndexOfAStranger(t *testing.T) {
 
 func TestTrim(t *testing.T) {
 	c := claim("db", map[string]string{"a": "b"}, "f")
-	c.Annotations = map[string]string{"k": "v"}
+	c.Annotations = map[string]string{"k": "v", wellknown.StorageProvisioner: driver}
 	want := c.DeepCopy()
 	c.ManagedFields = []metav1.ManagedFieldsEntry{{Manager: "kubectl"}}
-	got, err := trim(c)
+	got, err := newPacker(driver).transform(c)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -165,7 +165,7 @@ func TestTrim(t *testing.T) {
 		t.Errorf("got %v, want %v", got, want)
 	}
 	tombstone := cache.DeletedFinalStateUnknown{Key: "shop/db", Obj: c}
-	if got, err := trim(tombstone); err != nil || got != any(tombstone) {
+	if got, err := newPacker(driver).transform(tombstone); err != nil || got != any(tombstone) {
 		t.Errorf("a tombstone became %v and %v", got, err)
 	}
 }

@@ -23,17 +23,18 @@ func (i *Intake) register() (func() error, error) {
 	for _, r := range []struct {
 		informer cache.SharedIndexInformer
 		changed  func(obj any)
+		foreign  func(namespace, name string)
 	}{
-		{i.Caches.Claims, i.claimChanged},
-		{i.Caches.PVs, i.volumeChanged},
-		{i.Caches.Classes, i.classChanged},
-		{i.Caches.Attachments, i.attachmentChanged},
-		{i.Caches.Grants, i.grantChanged},
+		{i.Caches.Claims, i.claimChanged, func(namespace, name string) { i.Wake(waitlist.Claim(namespace, name)) }},
+		{i.Caches.PVs, i.volumeChanged, func(_, name string) { i.Wake(waitlist.PV(name)) }},
+		{i.Caches.Classes, i.classChanged, nil},
+		{i.Caches.Attachments, i.attachmentChanged, nil},
+		{i.Caches.Grants, i.grantChanged, nil},
 	} {
 		if r.informer == nil {
 			continue
 		}
-		registration, err := r.informer.AddEventHandler(i.handler(r.changed))
+		registration, err := r.informer.AddEventHandler(handler{i.handler(r.changed), r.foreign})
 		if err != nil {
 			return nil, fmt.Errorf("watching for changes: %w", err)
 		}
@@ -47,6 +48,15 @@ func (i *Intake) register() (func() error, error) {
 		return errors.Join(errs...)
 	}, nil
 }
+
+// handler is told of objects of other drivers by name alone.
+type handler struct {
+	cache.ResourceEventHandler
+	foreign func(namespace, name string)
+}
+
+// OnForeign implements informers.ForeignHandler.
+func (h handler) OnForeign(namespace, name string) { h.foreign(namespace, name) }
 
 func (i *Intake) handler(changed func(obj any)) cache.ResourceEventHandler {
 	return cache.ResourceEventHandlerFuncs{
@@ -97,13 +107,13 @@ func replaced(old, obj any) bool {
 func (i *Intake) expect() {
 	var none key
 	i.mu.Lock()
-	for _, obj := range i.Caches.Claims.GetStore().List() {
-		if claim, ok := obj.(*v1.PersistentVolumeClaim); ok && i.mine(claim) {
+	i.Caches.EachOwnClaim(func(claim *v1.PersistentVolumeClaim) {
+		if i.mine(claim) {
 			k := keyOf(claim)
 			i.unseen[k] = struct{}{}
 			i.queue.Add(k)
 		}
-	}
+	})
 	i.mu.Unlock()
 	i.seen(none) // there may be none
 }
