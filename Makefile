@@ -11,6 +11,9 @@ GO_BUILD = go build -trimpath -tags $(GO_TAGS) -ldflags "-s -w -X main.version=$
 STAGE = hack/stage.sh
 SUBMAKE = $(MAKE) --no-print-directory
 
+# Figures of a run that is not of the usual size are for whoever made it.
+BENCH_PAGES = $(if $(BENCH_CLAIMS),--svg ../../bin/bench/golden.svg,--svg ../../docs/performance-golden.svg --page ../../docs/performance.md)
+
 # No C compiler is needed: what ships is made without one, and hack/gotest.sh does
 # without the race detector where there is none (RACE=no: in any case). A go.work
 # around this folder is none of ours.
@@ -19,7 +22,7 @@ export GOWORK = off
 
 .DEFAULT_GOAL := help
 .PHONY: help build programs control-plane demo demo-stop test unit fuzz sanity integration chaos \
-	lint verify vendor generate image clean
+	bench lint verify vendor generate image clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -56,7 +59,7 @@ test: ## run all tests: unit, fuzz (2 s each), sanity, integration, chaos (60 s)
 	echo "=== all tests passed"
 
 unit: control-plane ## test each package by itself, and the conventions of this repository
-	hack/gotest.sh -count=1 ./cmd/... ./pkg/... ./hack/... ./test/kit/... ./test/house/...
+	hack/gotest.sh -count=1 ./cmd/... ./pkg/... ./hack/... ./test/kit/... ./test/house/... ./test/bench/figures/... ./test/bench/stub/...
 
 fuzz: ## run each fuzz test for a while (FUZZTIME=5s)
 	hack/fuzz.sh
@@ -73,6 +76,11 @@ integration: build control-plane ## test the provisioner against a real control 
 
 chaos: build control-plane ## let everything go wrong at once, then look what is lost (CHAOS_TIME=10m, SEED=n plays a script again)
 	CHAOS_TIME="$${CHAOS_TIME:-10m}" hack/gotest.sh ./test/chaos/... -count=1 -v -timeout 0
+
+bench: build control-plane ## measure 500 and 2,000 claims at once, tables and plot into docs/ (BENCH_RUNS=3; BENCH_CLAIMS=50: into bin/bench)
+	go build -trimpath -o bin/bench/floor ./test/bench/floor
+	BENCH_OUT=$(CURDIR)/bin/bench/golden.json go test ./test/bench -run TestGoldenImage -count=1 -v -timeout 0
+	cd hack/plot && go run . --report ../../bin/bench/golden.json $(BENCH_PAGES)
 
 lint: ## gofmt, go vet and golangci-lint
 	hack/lint.sh

@@ -67,11 +67,14 @@ type Measurement struct {
 	Waits []float64
 }
 
+// Name returns the case with its number of claims.
+func (m Measurement) Name() string { return thousands(m.Claims) + " " + m.Case }
+
 // String returns the measurement in one line.
 func (m Measurement) String() string {
 	c, d := m.Create, m.Delete
-	return fmt.Sprintf("%d %s, %s: PVs after %.2f s, bound after %.2f s (p50 %.2f, p99 %.2f), %.2f requests for each, %d conflicts (of others: %d), %d warnings, %.2f CPU s, %d MiB; gone after %.2f s, %.2f requests for each, %d conflicts (of others: %d), %d warnings, %.2f CPU s; calls %v and %v",
-		m.Claims, m.Case, m.Who, Last(c.PVs), Last(c.Claims), Percentile(m.Waits, 50), Percentile(m.Waits, 99),
+	return fmt.Sprintf("%s, %s: PVs after %.2f s, bound after %.2f s (p50 %.2f, p99 %.2f), %.2f requests for each, %d conflicts (of others: %d), %d warnings, %.2f CPU s, %d MiB; gone after %.2f s, %.2f requests for each, %d conflicts (of others: %d), %d warnings, %.2f CPU s; calls %v and %v",
+		m.Name(), m.Who, Last(c.PVs), Last(c.Claims), Percentile(m.Waits, 50), Percentile(m.Waits, 99),
 		float64(c.Total())/float64(m.Claims), c.Conflicts, c.OtherConflicts, len(c.Warnings), c.CPU, c.Peak>>20,
 		Last(d.PVs), float64(d.Total())/float64(m.Claims), d.Conflicts, d.OtherConflicts, len(d.Warnings), d.CPU, c.Calls, d.Calls)
 }
