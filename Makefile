@@ -20,9 +20,11 @@ BENCH_PAGES = $(if $(BENCH_CLAIMS),--svg ../../bin/bench/golden.svg,--svg ../../
 export CGO_ENABLED = 0
 export GOWORK = off
 
+comma := ,
+
 .DEFAULT_GOAL := help
 .PHONY: help build programs control-plane demo demo-stop test unit fuzz sanity integration chaos \
-	bench lint verify vendor generate image clean
+	bench bench-memory lint verify vendor generate image clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -81,6 +83,10 @@ bench: build control-plane ## measure 500 and 2,000 claims at once, tables and p
 	go build -trimpath -o bin/bench/floor ./test/bench/floor
 	BENCH_OUT=$(CURDIR)/bin/bench/golden.json go test ./test/bench -run TestGoldenImage -count=1 -v -timeout 0
 	cd hack/plot && go run . --report ../../bin/bench/golden.json $(BENCH_PAGES)
+
+bench-memory: build control-plane ## measure memory beside 0, 5,000 and 20,000 PVs and claims of others, table into docs/ (BENCH_ROUNDS=3; BENCH_FOREIGN=0,500: only printed)
+	BENCH_PAGE=$(if $(BENCH_FOREIGN),,$(CURDIR)/docs/performance.md) BENCH_FOREIGN=$(or $(BENCH_FOREIGN),0$(comma)5000$(comma)20000) \
+		go test ./test/bench -run TestMemory -count=1 -v -timeout 0
 
 lint: ## gofmt, go vet and golangci-lint
 	hack/lint.sh

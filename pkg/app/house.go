@@ -222,6 +222,13 @@ func (h *house) run(ctx context.Context, started func()) error {
 		func() error { return h.protection.Run(ctx, h.intake.Judged()) },
 		func() error { h.engine.Run(ctx); h.workers.Wait(); return nil },
 	}
+	running.Go(func() {
+		select {
+		case <-h.intake.Judged():
+			debug.FreeOSMemory() // so did the first look at everything
+		case <-ctx.Done():
+		}
+	})
 	var once sync.Once
 	var first error
 	for _, member := range group {
