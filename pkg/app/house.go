@@ -253,11 +253,10 @@ func (p planner) Judge(claim *v1.PersistentVolumeClaim, recorded bool, before fu
 		return intake.Admission{}, v
 	}
 	return intake.Admission{
-		Source:        plan.Source,
-		VolumeName:    plan.Request.GetName(),
-		RequiredBytes: plan.Request.GetCapacityRange().GetRequiredBytes(),
-		Node:          plan.Node,
-		Stale:         plan.Stale,
+		Source: plan.Source,
+		Pins:   record.Of(plan.Request),
+		Node:   plan.Node,
+		Stale:  plan.Stale,
 	}, v
 }
 

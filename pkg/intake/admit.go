@@ -91,7 +91,7 @@ func (i *Intake) stripped(ctx context.Context, k key, claim *v1.PersistentVolume
 		return nil
 	}
 	klog.FromContext(ctx).Info("The record was taken off by somebody else while a volume may exist; it is put back", "volume", req.GetName())
-	_, err := i.write(ctx, claim, record.Pins{VolumeName: req.GetName(), RequiredBytes: req.GetCapacityRange().GetRequiredBytes()})
+	_, err := i.write(ctx, claim, i.pins(k.uid, req))
 	return err
 }
 
@@ -99,7 +99,7 @@ func (i *Intake) stripped(ctx context.Context, k key, claim *v1.PersistentVolume
 // lasts until the record is seen in the cache, or has failed. note is a verdict of
 // Ready, which may have something to be told.
 func (i *Intake) admit(ctx context.Context, k key, claim *v1.PersistentVolumeClaim, a Admission, note verdict.Verdict) error {
-	if !i.reserve(a.VolumeName, k) {
+	if !i.reserve(a.Pins.VolumeName, k) {
 		i.Protector.Unhold(k.uid)
 		return nil // whoever has the name wakes us
 	}
@@ -118,7 +118,7 @@ func (i *Intake) admit(ctx context.Context, k key, claim *v1.PersistentVolumeCla
 	if !i.OnRecord(a) {
 		turn.Admitting()
 		turn.Done()
-		klog.FromContext(ctx).V(2).Info("Claim admitted without a record", "volume", a.VolumeName, "requiredBytes", a.RequiredBytes)
+		klog.FromContext(ctx).V(2).Info("Claim admitted without a record", "volume", a.Pins.VolumeName, "requiredBytes", a.Pins.RequiredBytes)
 		i.Recorder.Say(claim, note)
 		i.queue.Add(k)
 		i.wakeEngine(k)
@@ -126,9 +126,9 @@ func (i *Intake) admit(ctx context.Context, k key, claim *v1.PersistentVolumeCla
 	}
 	defer i.finish(k, turn)
 	turn.Recording()
-	written, err := i.write(ctx, claim, record.Pins{VolumeName: a.VolumeName, RequiredBytes: a.RequiredBytes})
+	written, err := i.write(ctx, claim, a.Pins)
 	if written {
-		klog.FromContext(ctx).V(2).Info("Claim admitted", "volume", a.VolumeName, "requiredBytes", a.RequiredBytes)
+		klog.FromContext(ctx).V(2).Info("Claim admitted", "volume", a.Pins.VolumeName, "requiredBytes", a.Pins.RequiredBytes)
 		i.Recorder.Say(claim, note)
 		return nil
 	}

@@ -8,6 +8,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/record"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/verdict"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/waitlist"
 )
@@ -26,7 +27,7 @@ func (m *meanwhile) Judge(*v1.PersistentVolumeClaim, bool, func(waitlist.Object)
 	if !m.verdict.Ready() {
 		return Admission{}, m.verdict
 	}
-	return Admission{Source: m.source, VolumeName: "pvc-uid-copy", RequiredBytes: 1}, verdict.Verdict{}
+	return Admission{Source: m.source, Pins: record.Pins{VolumeName: "pvc-uid-copy", RequiredBytes: 1}}, verdict.Verdict{}
 }
 
 func (m *meanwhile) JudgeUse(context.Context, *v1.PersistentVolumeClaim, *v1.PersistentVolumeClaim, func(waitlist.Object)) (verdict.Verdict, error) {

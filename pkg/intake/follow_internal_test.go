@@ -57,7 +57,7 @@ func (ready) JudgeUse(context.Context, *v1.PersistentVolumeClaim, *v1.Persistent
 }
 
 func (ready) Judge(*v1.PersistentVolumeClaim, bool, func(waitlist.Object)) (Admission, verdict.Verdict) {
-	return Admission{VolumeName: "pvc-uid-copy", RequiredBytes: 1}, verdict.Verdict{}
+	return Admission{Pins: record.Pins{VolumeName: "pvc-uid-copy", RequiredBytes: 1}}, verdict.Verdict{}
 }
 func (ready) Doubtful(*v1.PersistentVolumeClaim) bool     { return false }
 func (ready) VolumeName(*v1.PersistentVolumeClaim) string { return "pvc-uid-copy" }

@@ -47,9 +47,8 @@ type Planner interface {
 type Admission struct {
 	// Source claim to be protected; nil for a blank volume.
 	Source *v1.PersistentVolumeClaim
-	// VolumeName and RequiredBytes go into the record.
-	VolumeName    string
-	RequiredBytes int64
+	// Pins go into the record.
+	Pins record.Pins
 	// Node that the scheduler has chosen, if the volume must be reachable from there
 	// (delayed binding); else empty.
 	Node string

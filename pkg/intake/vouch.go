@@ -3,6 +3,7 @@ package intake
 import (
 	"context"
 
+	"github.com/container-storage-interface/spec/lib/go/csi"
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/klog/v2"
@@ -39,10 +40,11 @@ func (i *Intake) vouch(ctx context.Context, k key, claim *v1.PersistentVolumeCla
 			return i.notProtected(ctx, claim, err)
 		}
 	}
-	pins := record.Pins{VolumeName: admission.VolumeName, RequiredBytes: admission.RequiredBytes}
+	pins := i.foundPins(claim, admission.Pins)
 	if again, err := i.complete(ctx, claim, pins); again || err != nil {
 		return err // it is judged again when the cache has it
 	}
+	i.Ledger.Keep(k.uid, pins.ContentSource, pins.RequiredBytes)
 	i.Ledger.Vouch(k.uid)
 	i.Recorder.Say(claim, v)
 	i.queue.Add(k) // it is followed from here on
@@ -57,14 +59,41 @@ const mostMends = 5
 // mend writes the record again if somebody changed what it says while a volume may
 // exist: another process could not find that volume by it.
 func (i *Intake) mend(ctx context.Context, claim *v1.PersistentVolumeClaim) error {
-	name, bytes, asked := i.Ledger.Asked(claim.UID)
-	pins := record.Pins{VolumeName: name, RequiredBytes: bytes}
-	if !asked || !i.recorded(claim) || record.Says(i.Keys, claim, pins) || !i.mayMend(claim.UID) {
+	asked := i.Ledger.Asked(claim.UID)
+	if asked == nil || !i.recorded(claim) {
 		return nil
 	}
-	klog.FromContext(ctx).Info("The record was changed by somebody else while a volume may exist; it is mended", "volume", name)
+	pins := i.pins(claim.UID, asked)
+	if record.Says(i.Keys, claim, pins) || !i.mayMend(claim.UID) {
+		return nil
+	}
+	klog.FromContext(ctx).Info("The record was changed by somebody else while a volume may exist; it is mended", "volume", pins.VolumeName)
 	_, err := i.write(ctx, claim, pins)
 	return err
+}
+
+// pins returns what the record must say after a request.
+func (i *Intake) pins(claim types.UID, asked *csi.CreateVolumeRequest) record.Pins {
+	pins := record.Of(asked)
+	if source, bytes := i.Ledger.Kept(claim); source != "" && source != pins.ContentSource {
+		pins.ContentSource, pins.RequiredBytes = source, bytes
+	}
+	return pins
+}
+
+// foundPins returns what a record that was found must say from now on. An earlier process
+// may have made the volume of another source, which had the name of today's: only the
+// record tells of that, so it is not given up before it is certain what exists.
+func (i *Intake) foundPins(claim *v1.PersistentVolumeClaim, today record.Pins) record.Pins {
+	found, pins := record.Asked(i.Keys, claim), today
+	if found.ContentSource == "" || today.ContentSource == "" || found.ContentSource == today.ContentSource {
+		return pins
+	}
+	pins.ContentSource = found.ContentSource
+	if found.RequiredBytes != 0 {
+		pins.RequiredBytes = found.RequiredBytes
+	}
+	return pins
 }
 
 // complete writes what is about to be asked for into a record that says something

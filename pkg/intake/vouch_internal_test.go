@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/ledger"
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/record"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/verdict"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/waitlist"
 )
@@ -33,7 +34,7 @@ func (j *judge) Judge(_ *v1.PersistentVolumeClaim, recorded bool, _ func(waitlis
 	if !j.verdict.Ready() {
 		return Admission{}, j.verdict
 	}
-	return Admission{Source: j.source, VolumeName: "pvc-uid-copy", RequiredBytes: 1}, verdict.Verdict{}
+	return Admission{Source: j.source, Pins: record.Pins{VolumeName: "pvc-uid-copy", RequiredBytes: 1}}, verdict.Verdict{}
 }
 
 func (j *judge) JudgeUse(context.Context, *v1.PersistentVolumeClaim, *v1.PersistentVolumeClaim, func(waitlist.Object)) (verdict.Verdict, error) {
@@ -177,7 +178,7 @@ func TestAStaleRecordIsTakenOff(t *testing.T) {
 type stale struct{ ready }
 
 func (stale) Judge(*v1.PersistentVolumeClaim, bool, func(waitlist.Object)) (Admission, verdict.Verdict) {
-	return Admission{VolumeName: "pvc-uid-copy", RequiredBytes: 2, Stale: true}, verdict.Verdict{}
+	return Admission{Pins: record.Pins{VolumeName: "pvc-uid-copy", RequiredBytes: 2}, Stale: true}, verdict.Verdict{}
 }
 
 // Of two claims whose volumes would have one name only one is admitted, also when

@@ -98,6 +98,14 @@ type entry struct {
 	before *csi.CreateVolumeRequest
 	// differs: see Turn.Differs.
 	differs bool
+	// differed is the first request that the driver has answered with Differs, until
+	// something else has answered what that said; see Turn.Answered.
+	differed *csi.CreateVolumeRequest
+	// keptSource and keptBytes: see Keep.
+	keptSource string
+	keptBytes  int64
+	// sought: see Turn.Sought.
+	sought bool
 	// handle of a volume that the driver made and that is neither saved nor
 	// deleted; empty if there is none that we know.
 	handle string
@@ -204,17 +212,40 @@ func (l *Ledger) Elsewhere(claim types.UID) bool {
 	return e != nil && e.state == Clean && e.elsewhere
 }
 
-// Asked returns name and required bytes of the request that this process sent last
-// for the claim. It does not wait for a turn.
-func (l *Ledger) Asked(claim types.UID) (name string, bytes int64, found bool) {
+// Asked returns the request that this process sent last for the claim; nil if it sent
+// none. It does not wait for a turn.
+func (l *Ledger) Asked(claim types.UID) *csi.CreateVolumeRequest {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	e := l.entries[claim]
-	if e == nil || e.request == nil {
-		return "", 0, false
+	if e := l.entries[claim]; e != nil {
+		return e.request
 	}
-	return e.request.GetName(), e.request.GetCapacityRange().GetRequiredBytes(), true
+	return nil
 }
+
+// Keep notes of which content source, in the form of the record, and with how many bytes an
+// earlier process may have made the claim's volume. It is what the record must go on saying,
+// whatever is asked for today, until the driver has made a volume or it is certain that
+// nothing exists.
+func (l *Ledger) Keep(claim types.UID, source string, bytes int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	e := l.entry(claim)
+	e.keptSource, e.keptBytes = source, bytes
+}
+
+// Kept returns what Keep noted; "" if there is nothing any more.
+func (l *Ledger) Kept(claim types.UID) (source string, bytes int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if e := l.entries[claim]; e != nil {
+		return e.keptSource, e.keptBytes
+	}
+	return "", 0
+}
+
+// letGo forgets what Keep noted.
+func (e *entry) letGo() { e.keptSource, e.keptBytes = "", 0 }
 
 // Ask says whether the claim's turn is free. If it is not, who has it is told at
 // its end that somebody asked; see Turn.Done.

@@ -327,18 +327,18 @@ func TestAClaimWithoutARecord(t *testing.T) {
 
 func TestAsked(t *testing.T) {
 	l := ledger.New(timeout, newHands())
-	if _, _, asked := l.Asked(claim); asked {
+	if l.Asked(claim) != nil {
 		t.Error("nothing was asked yet")
 	}
 	turn := take(t, l)
 	turn.Recording()
 	req := &csi.CreateVolumeRequest{Name: "pvc-1", CapacityRange: &csi.CapacityRange{RequiredBytes: 7}}
 	turn.Answered(turn.Calling(req), ledger.Lost)
-	if name, bytes, asked := l.Asked(claim); !asked || name != "pvc-1" || bytes != 7 {
-		t.Errorf("%q with %d bytes, asked: %t", name, bytes, asked)
+	if asked := l.Asked(claim); asked != req {
+		t.Errorf("asked was %v, want %v", asked, req)
 	}
 	turn.Saved()
-	if _, _, asked := l.Asked(claim); asked {
+	if l.Asked(claim) != nil {
 		t.Error("what is saved need not be asked again")
 	}
 }
@@ -607,5 +607,121 @@ func TestWhatDiffersIsAskedForInTurn(t *testing.T) {
 		if turn.Request() != step.kept || turn.Differs() != step.differs || turn.State() != ledger.Unknown {
 			t.Errorf("step %d: kept %q, differs: %t, %s", i, turn.Request().GetName(), turn.Differs(), turn.State())
 		}
+	}
+}
+
+// The driver has said that something has the name. That it cannot serve another request, of
+// which the source is gone perhaps, does not prove that nothing exists; only the word on
+// what it was asked before does.
+func TestAbsentAfterDiffers(t *testing.T) {
+	blank, copied := &csi.CreateVolumeRequest{Name: "pvc-1"}, &csi.CreateVolumeRequest{Name: "pvc-1", Parameters: map[string]string{"of": "db"}}
+	type step struct {
+		request *csi.CreateVolumeRequest
+		answer  ledger.Answer
+		state   ledger.State
+		half    bool
+		kept    *csi.CreateVolumeRequest
+	}
+	for name, steps := range map[string][]step{
+		"another request": {
+			{blank, ledger.Differs, ledger.Unknown, false, blank},
+			{copied, ledger.Absent, ledger.Unknown, false, blank},
+			{copied, ledger.Absent, ledger.Unknown, false, blank},
+			{copied, ledger.Lost, ledger.Unknown, false, copied},
+			{copied, ledger.Absent, ledger.Unknown, false, blank},
+		},
+		"the same request": {
+			{blank, ledger.Differs, ledger.Unknown, false, blank},
+			{&csi.CreateVolumeRequest{Name: "pvc-1"}, ledger.Absent, ledger.Unknown, true, nil},
+			{blank, ledger.Absent, ledger.Clean, false, blank},
+		},
+		"the first after others": {
+			{blank, ledger.Differs, ledger.Unknown, false, blank},
+			{copied, ledger.Differs, ledger.Unknown, false, blank},
+			{copied, ledger.Absent, ledger.Unknown, false, blank},
+			{blank, ledger.Absent, ledger.Unknown, true, blank},
+			{blank, ledger.Absent, ledger.Clean, false, blank},
+		},
+		"after a volume was made": {
+			{blank, ledger.Differs, ledger.Unknown, false, blank},
+			{copied, ledger.Created, ledger.Unknown, false, copied},
+			{copied, ledger.Absent, ledger.Unknown, true, copied},
+			{copied, ledger.Absent, ledger.Clean, false, copied},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			clock := newHands()
+			turn := take(t, ledger.New(timeout, clock))
+			for i, s := range steps {
+				clock.move(timeout)
+				turn.Answered(turn.Calling(s.request), s.answer)
+				if turn.State() != s.state || turn.HalfProven() != s.half || s.kept != nil && turn.Request() != s.kept {
+					t.Errorf("step %d: %s, half proven: %t, kept %v", i, turn.State(), turn.HalfProven(), turn.Request())
+				}
+			}
+		})
+	}
+	turn := take(t, ledger.New(timeout, newHands()))
+	turn.Answered(turn.Calling(blank), ledger.Differs)
+	turn.Removed()
+	turn.Answered(turn.Calling(copied), ledger.Absent)
+	expect(t, turn.State(), ledger.Clean)
+}
+
+// What an earlier process has put on record stays there until it is certain what came of it.
+func TestKeep(t *testing.T) {
+	for name, c := range map[string]struct {
+		do   func(*hands, *ledger.Turn)
+		kept bool
+	}{
+		"nothing was asked":         {func(*hands, *ledger.Turn) {}, true},
+		"something else exists":     {func(_ *hands, turn *ledger.Turn) { call(turn, ledger.Differs) }, true},
+		"an answer was lost":        {func(_ *hands, turn *ledger.Turn) { call(turn, ledger.Lost) }, true},
+		"nothing exists, said once": {func(_ *hands, turn *ledger.Turn) { call(turn, ledger.Absent) }, true},
+		"nothing exists": {func(clock *hands, turn *ledger.Turn) {
+			call(turn, ledger.Absent)
+			clock.move(timeout)
+			call(turn, ledger.Absent)
+		}, false},
+		"the volume is made":   {func(_ *hands, turn *ledger.Turn) { call(turn, ledger.Created) }, false},
+		"it was removed":       {func(_ *hands, turn *ledger.Turn) { turn.Removed() }, false},
+		"the claim is through": {func(_ *hands, turn *ledger.Turn) { turn.Close() }, false},
+		"it begins anew":       {func(_ *hands, turn *ledger.Turn) { turn.Recording() }, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			clock := newHands()
+			l := ledger.New(timeout, clock)
+			if source, bytes := l.Kept(claim); source != "" || bytes != 0 {
+				t.Error("something is kept of a claim never heard of")
+			}
+			l.Keep(claim, "volume:vol-1", 7)
+			turn := take(t, l)
+			c.do(clock, turn)
+			wantSource, wantBytes := "", int64(0)
+			if c.kept {
+				wantSource, wantBytes = "volume:vol-1", 7
+			}
+			if source, bytes := l.Kept(claim); source != wantSource || bytes != wantBytes {
+				t.Errorf("kept is %q with %d bytes, want %q", source, bytes, wantSource)
+			}
+		})
+	}
+}
+
+// What was sent to find out what exists is not what the claim asks for.
+func TestWhatWasSoughtIsNotRepeatedByAnAttempt(t *testing.T) {
+	turn := take(t, ledger.New(timeout, newHands()))
+	call(turn, ledger.Lost)
+	if turn.Repeatable() == nil {
+		t.Error("a request of an attempt cannot be repeated")
+	}
+	call(turn, ledger.Lost)
+	turn.Sought()
+	if turn.Repeatable() != nil || turn.Request() == nil {
+		t.Error("what was sought can be repeated, or is forgotten")
+	}
+	call(turn, ledger.Lost)
+	if turn.Repeatable() == nil {
+		t.Error("a later request of an attempt cannot be repeated")
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
+	"google.golang.org/protobuf/proto"
 	"k8s.io/apimachinery/pkg/types"
 )
 
@@ -77,19 +78,35 @@ func (t *Turn) Calling(request *csi.CreateVolumeRequest) State {
 	var before State
 	t.with(func(e *entry) {
 		before = e.state
-		e.before, e.state, e.request, e.open, e.elsewhere = e.request, Unknown, request, true, false
+		e.before, e.state, e.request, e.open, e.elsewhere, e.sought = e.request, Unknown, request, true, false, false
 	})
 	return before
 }
 
 // Answered notes how the call ended that Calling announced, and returns what
 // is known now. before is what Calling returned.
+//
+// After Differs, Absent counts only as an answer to the same request: that another one
+// cannot be served, because the source it names is gone perhaps, says nothing about what
+// has the name.
 func (t *Turn) Answered(before State, answer Answer) State {
 	now := t.ledger.clock.Now()
 	var s State
 	t.with(func(e *entry) {
 		e.open = answer == Lost
 		e.differs = answer == Differs && !e.differs
+		if answer == Absent && e.differed != nil && !proto.Equal(e.request, e.differed) {
+			answer, e.request = Unproven, e.differed
+		}
+		switch {
+		case answer == Created:
+			e.differed = nil
+			e.letGo()
+		case answer == Absent:
+			e.differed = nil
+		case answer == Differs && e.differed == nil:
+			e.differed = e.request
+		}
 		if answer == Differs && e.before != nil {
 			e.request = e.before // it was not this one that has made what exists
 		}
@@ -103,6 +120,9 @@ func (t *Turn) Answered(before State, answer Answer) State {
 			e.firstAbsent = now
 		case now.Sub(e.firstAbsent) >= t.ledger.apart:
 			e.state, e.firstAbsent = Clean, time.Time{}
+		}
+		if e.state == Clean {
+			e.letGo()
 		}
 		s = e.state
 	})
@@ -131,6 +151,21 @@ func (t *Turn) Open() bool {
 	return open
 }
 
+// Sought notes that the last request was sent to find out what exists, and perhaps for
+// something that the claim must not have: an attempt does not repeat it.
+func (t *Turn) Sought() { t.with(func(e *entry) { e.sought = true }) }
+
+// Repeatable returns the last request if an attempt may repeat it; else nil.
+func (t *Turn) Repeatable() *csi.CreateVolumeRequest {
+	var r *csi.CreateVolumeRequest
+	t.with(func(e *entry) {
+		if !e.sought {
+			r = e.request
+		}
+	})
+	return r
+}
+
 // Differs says that the driver has something under the volume's name which the request
 // that was repeated does not fit: the next attempt is one with the request as it would
 // be made today, then again the one that was repeated, and so on.
@@ -149,7 +184,10 @@ func (t *Turn) HalfProven() bool {
 
 // Removed notes that the volume was deleted: nothing exists.
 func (t *Turn) Removed() {
-	t.with(func(e *entry) { e.state, e.firstAbsent, e.handle = Clean, time.Time{}, "" })
+	t.with(func(e *entry) {
+		e.state, e.firstAbsent, e.handle, e.differed = Clean, time.Time{}, "", nil
+		e.letGo()
+	})
 }
 
 // Saved notes that the volume's PV is in the API.

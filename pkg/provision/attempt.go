@@ -40,7 +40,7 @@ func (p *Provisioner) attempt(ctx context.Context, turn *ledger.Turn, claim *v1.
 	// unless the driver has something that it does not fit, which may be what an earlier
 	// process has asked for, when the class was another.
 	req := plan.Request
-	if earlier := turn.Request(); earlier != nil && turn.State() == ledger.Unknown && !turn.Differs() {
+	if earlier := turn.Repeatable(); earlier != nil && turn.State() == ledger.Unknown && !turn.Differs() {
 		req = earlier
 	}
 	resp, err := p.call(ctx, turn, req)

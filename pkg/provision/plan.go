@@ -25,8 +25,8 @@ type Plan struct {
 	Request *csi.CreateVolumeRequest
 	// Node that the scheduler has chosen, with delayed binding.
 	Node string
-	// Stale: nothing exists, and the record pins other bytes than are to be asked for
-	// now. Who took over after a crash would repeat the request with those.
+	// Stale: nothing exists, and the record pins other bytes, or another source, than are to
+	// be asked for now. Who took over after a crash would repeat the request with those.
 	Stale bool
 }
 
@@ -62,8 +62,10 @@ func (p *Provisioner) Plan(claim *v1.PersistentVolumeClaim, recorded bool, befor
 			return Plan{}, verdict.Ignored("", "waits for its first consumer")
 		}
 	}
-	if pinned := record.Pinned(p.Keys, p.Naming, claim).RequiredBytes; pinned != 0 && record.On(p.Keys, claim) && !p.mayExist(claim) {
-		plan.Stale = pinned != req.GetCapacityRange().GetRequiredBytes()
+	if record.On(p.Keys, claim) && !p.mayExist(claim) {
+		found, now := record.Pinned(p.Keys, p.Naming, claim), record.Of(req)
+		plan.Stale = found.RequiredBytes != 0 && found.RequiredBytes != now.RequiredBytes ||
+			found.ContentSource != "" && found.ContentSource != now.ContentSource
 	}
 	return plan, verdict.Verdict{}
 }

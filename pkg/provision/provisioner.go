@@ -99,8 +99,8 @@ func (p *Provisioner) Admitted(claim *v1.PersistentVolumeClaim) bool {
 // VolumeName returns the name of the claim's volume: the one that this process has
 // asked for, or else that of the record.
 func (p *Provisioner) VolumeName(claim *v1.PersistentVolumeClaim) string {
-	if name, _, asked := p.Ledger.Asked(claim.UID); asked {
-		return name
+	if asked := p.Ledger.Asked(claim.UID); asked != nil {
+		return asked.GetName()
 	}
 	return p.RecordedName(claim)
 }

@@ -2,15 +2,16 @@ package provision
 
 import (
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
+	"google.golang.org/protobuf/proto"
 	v1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/utils/clock"
@@ -65,33 +66,102 @@ func abroad(t *testing.T, namespace string) (*Provisioner, *v1.PersistentVolumeC
 }
 
 // Whoever can write a record must not have the driver read the volume of another
-// namespace by deleting the claim: to clean up, the record is enough to get a call.
-func TestLastRequest(t *testing.T) {
-	for _, c := range []struct {
-		name, namespace string
-		do              func(*ledger.Ledger, types.UID)
-		unproven        bool
-	}{
-		{"a source of the claim's namespace", "shop", func(*ledger.Ledger, types.UID) {}, false},
-		{"one of another namespace, without a grant", "vault", func(*ledger.Ledger, types.UID) {}, true},
-		{"one that the rules let this process use", "vault", (*ledger.Ledger).Vouch, false},
-		{"one of the claim's namespace that the rules do not let it use", "shop", (*ledger.Ledger).Doubt, true},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			p, clone := abroad(t, c.namespace)
-			turn, _ := p.Ledger.Take(clone.UID)
-			defer turn.Done()
-			c.do(p.Ledger, clone.UID)
-			req, unproven, err := p.lastRequest(turn, clone)
+// namespace by deleting the claim, nor one that the record alone names: to clean up, the
+// record is enough to get a call.
+func TestRequests(t *testing.T) {
+	idle := func(*Provisioner, *ledger.Turn, *v1.PersistentVolumeClaim) {}
+	vouched := func(p *Provisioner, _ *ledger.Turn, c *v1.PersistentVolumeClaim) { p.Ledger.Vouch(c.UID) }
+	doubted := func(p *Provisioner, _ *ledger.Turn, c *v1.PersistentVolumeClaim) { p.Ledger.Doubt(c.UID) }
+	gone := func(p *Provisioner, _ *ledger.Turn, _ *v1.PersistentVolumeClaim) {
+		for _, obj := range p.Caches.PVs.GetStore().List() {
+			_ = p.Caches.PVs.GetStore().Delete(obj)
+		}
+	}
+	kept := func(source string) func(*Provisioner, *ledger.Turn, *v1.PersistentVolumeClaim) {
+		return func(p *Provisioner, turn *ledger.Turn, c *v1.PersistentVolumeClaim) {
+			p.Ledger.Keep(c.UID, source, 5<<30)
+			vouched(p, turn, c)
+		}
+	}
+	asked := func(source string) func(*Provisioner, *ledger.Turn, *v1.PersistentVolumeClaim) {
+		return func(p *Provisioner, turn *ledger.Turn, c *v1.PersistentVolumeClaim) {
+			req, err := p.rebuild(c)
+			if of := record.ParseSource(source); err == nil && !proto.Equal(of, req.GetVolumeContentSource()) {
+				req, err = p.rebuildFrom(c, nil)
+				req.VolumeContentSource = of
+			}
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got := req.GetVolumeContentSource().GetVolume().GetVolumeId(); got != "vol-db" {
-				t.Errorf("the request would copy %q", got)
+			turn.Answered(turn.Calling(req), ledger.Lost)
+		}
+	}
+	type do = func(*Provisioner, *ledger.Turn, *v1.PersistentVolumeClaim)
+	for _, c := range []struct {
+		name, namespace, pin string
+		do                   []do
+		want                 []string
+		recorded             string
+	}{
+		{"a source of the claim's namespace", "shop", "", []do{idle}, []string{"volume:vol-db"}, "volume:vol-db"},
+		{"one of another namespace, without a grant", "vault", "", []do{idle}, []string{"", "volume:vol-db"}, "volume:vol-db"},
+		{"one that the rules let this process use", "vault", "", []do{vouched}, []string{"volume:vol-db"}, "volume:vol-db"},
+		{"one of the claim's namespace that the rules do not let it use", "shop", "", []do{doubted}, []string{"", "volume:vol-db"}, "volume:vol-db"},
+		{"one that is gone", "shop", "", []do{gone}, []string{""}, ""},
+		{"the one on record", "shop", "volume:vol-db", []do{idle}, []string{"volume:vol-db"}, "volume:vol-db"},
+		{"the one on record is gone", "shop", "volume:vol-db", []do{gone}, []string{"", "volume:vol-db"}, "volume:vol-db"},
+		{"another one is on record", "shop", "volume:vol-a", []do{idle}, []string{"", "volume:vol-a", "volume:vol-db"}, "volume:vol-a"},
+		{"another one is on record, and neither is allowed", "vault", "volume:vol-a", []do{idle}, []string{"", "volume:vol-a", "volume:vol-db"}, "volume:vol-a"},
+		{"what is on record cannot be read", "shop", "vol-a", []do{gone}, []string{""}, ""},
+		{"what is on record is of another kind", "shop", "snapshot:vol-a", []do{idle}, []string{"volume:vol-db"}, "volume:vol-db"},
+		{"this process has sent another one", "shop", "volume:vol-a", []do{asked("volume:vol-db")}, []string{"volume:vol-db", "volume:vol-a"}, "volume:vol-a"},
+		{"this process has asked for what is on record", "shop", "volume:vol-a", []do{asked("volume:vol-a")}, []string{"volume:vol-a", "volume:vol-db"}, "volume:vol-a"},
+		{"this process has asked for a blank one only", "shop", "volume:vol-a", []do{asked("")}, []string{"", "volume:vol-a", "volume:vol-db"}, "volume:vol-a"},
+		{"this process has asked for a blank one only, before its source was there", "shop", "", []do{asked("")}, []string{"", "volume:vol-db"}, "volume:vol-db"},
+		{"what this process has vouched for is believed before the record", "shop", "volume:vol-a", []do{kept("volume:vol-db")}, []string{"volume:vol-db"}, "volume:vol-db"},
+		{"what this process has found is kept", "shop", "volume:vol-a", []do{kept("volume:vol-b")}, []string{"", "volume:vol-b", "volume:vol-db"}, "volume:vol-b"},
+		{"what this process has found is kept, and was asked first", "shop", "volume:vol-a", []do{kept("volume:vol-b"), asked("volume:vol-db")}, []string{"volume:vol-db", "volume:vol-b"}, "volume:vol-b"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			p, clone := abroad(t, c.namespace)
+			clone.Annotations = map[string]string{p.Keys.ContentSource: c.pin, p.Keys.RequiredBytes: "5368709120"}
+			turn, _ := p.Ledger.Take(clone.UID)
+			defer turn.Done()
+			for _, do := range c.do {
+				do(p, turn, clone)
 			}
-			if unproven != c.unproven || p.Needs(clone) == c.unproven {
-				t.Errorf("unproven: %t, needed: %t", unproven, p.Needs(clone))
+			reqs, _, err := p.requests(turn, clone)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got []string
+			for _, req := range reqs {
+				got = append(got, record.Of(req).ContentSource)
+			}
+			if !slices.Equal(got, c.want) {
+				t.Errorf("asks for %q, want %q", got, c.want)
+			}
+			if pins, err := p.UndoPins(turn, clone); err != nil || pins.ContentSource != c.recorded {
+				t.Errorf("on record is to be %+v (%v), want source %q", pins, err, c.recorded)
 			}
 		})
+	}
+}
+
+// The volume of a source that is not today's had the size that is on record, whatever the
+// source of today has.
+func TestRequestsForASourceOnRecordHaveItsSize(t *testing.T) {
+	p, clone := abroad(t, "shop")
+	clone.Annotations = map[string]string{p.Keys.ContentSource: "volume:vol-a", p.Keys.RequiredBytes: "5368709120"}
+	turn, _ := p.Ledger.Take(clone.UID)
+	defer turn.Done()
+	reqs, _, err := p.requests(turn, clone)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []int64{5 << 30, 5 << 30, 1 << 30} {
+		if got := reqs[i].GetCapacityRange().GetRequiredBytes(); got != want {
+			t.Errorf("request %d is for %d bytes, want %d", i, got, want)
+		}
 	}
 }

@@ -61,35 +61,46 @@ func TestWrite(t *testing.T) {
 		name            string
 		finalizers      []string
 		annotations     map[string]string
+		source          string
 		wantFinalizers  []string
 		wantAnnotations map[string]string
 	}{
 		{
-			"a bare claim gets finalizer and pins", nil, nil,
+			"a bare claim gets finalizer and pins", nil, nil, "",
 			[]string{keys().Finalizer}, ours,
 		},
 		{
 			"what others wrote stays, in its order",
-			[]string{protection, "example.org/hold"}, map[string]string{wellknown.SelectedNode: "node-1"},
+			[]string{protection, "example.org/hold"}, map[string]string{wellknown.SelectedNode: "node-1"}, "",
 			[]string{keys().Finalizer, protection, "example.org/hold"},
 			with(ours, wellknown.SelectedNode, "node-1"),
 		},
 		{
 			"our finalizer is not put there twice",
-			[]string{keys().Finalizer, protection}, nil,
+			[]string{keys().Finalizer, protection}, nil, "",
 			[]string{keys().Finalizer, protection}, ours,
 		},
 		{
 			"forged pins are overwritten",
-			nil, map[string]string{keys().VolumeName: "pvc-" + other, keys().RequiredBytes: "1"},
+			nil, map[string]string{keys().VolumeName: "pvc-" + other, keys().RequiredBytes: "1", keys().ContentSource: "volume:vol-2"}, "volume:vol-1",
+			[]string{keys().Finalizer}, with(ours, keys().ContentSource, "volume:vol-1"),
+		},
+		{
+			"a forged source of a blank volume goes",
+			nil, map[string]string{keys().ContentSource: "volume:vol-2"}, "",
 			[]string{keys().Finalizer}, ours,
+		},
+		{
+			"a clone gets its source", nil, nil, "snapshot:snap-1",
+			[]string{keys().Finalizer}, with(ours, keys().ContentSource, "snapshot:snap-1"),
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			pvc := claim("-", "-")
 			pvc.Finalizers, pvc.Annotations = c.finalizers, c.annotations
 			untouched := pvc.DeepCopy()
-			patch, err := record.Write(keys(), pvc, record.Pins{VolumeName: "pvc-" + uid, RequiredBytes: 10 << 30})
+			pins := record.Pins{VolumeName: "pvc-" + uid, RequiredBytes: 10 << 30, ContentSource: c.source}
+			patch, err := record.Write(keys(), pvc, pins)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -99,7 +110,7 @@ func TestWrite(t *testing.T) {
 			if !record.On(keys(), after) {
 				t.Error("the claim is not on record")
 			}
-			if got := record.Pinned(keys(), naming(), after); got != (record.Pins{VolumeName: "pvc-" + uid, RequiredBytes: 10 << 30}) {
+			if got := record.Pinned(keys(), naming(), after); got != pins {
 				t.Errorf("what was written is read back as %+v", got)
 			}
 			if !reflect.DeepEqual(pvc, untouched) {
@@ -121,7 +132,7 @@ func TestErase(t *testing.T) {
 		{
 			"the record goes, what others wrote stays",
 			[]string{protection, keys().Finalizer, "example.org/hold"},
-			map[string]string{wellknown.SelectedNode: "node-1", keys().VolumeName: "x", keys().RequiredBytes: "1"},
+			map[string]string{wellknown.SelectedNode: "node-1", keys().VolumeName: "x", keys().RequiredBytes: "1", keys().ContentSource: "volume:y"},
 			[]string{protection, "example.org/hold"},
 			map[string]string{wellknown.SelectedNode: "node-1"},
 		},
@@ -168,7 +179,7 @@ func TestEraseUndoesWrite(t *testing.T) {
 	pvc := claim("-", "-")
 	pvc.Finalizers = []string{"kubernetes.io/pvc-protection"}
 	pvc.Annotations = map[string]string{"a": "b"}
-	write, err := record.Write(keys(), pvc, record.Pins{VolumeName: "pvc-" + uid, RequiredBytes: 10 << 30})
+	write, err := record.Write(keys(), pvc, record.Pins{VolumeName: "pvc-" + uid, RequiredBytes: 10 << 30, ContentSource: "volume:vol-1"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -20,6 +20,27 @@ type Pins struct {
 	VolumeName string
 	// RequiredBytes is the capacity that CreateVolume asks for, in bytes.
 	RequiredBytes int64
+	// ContentSource is what CreateVolume is to copy, as FormatSource writes it; "" for a
+	// blank volume.
+	ContentSource string
+}
+
+// annotations are the pins as they stand on a claim, by key; "" stands for none.
+func annotations(keys wellknown.Record, pins Pins) map[string]string {
+	return map[string]string{
+		keys.VolumeName:    pins.VolumeName,
+		keys.RequiredBytes: strconv.FormatInt(pins.RequiredBytes, 10),
+		keys.ContentSource: pins.ContentSource,
+	}
+}
+
+// none takes all pins off, in a patch.
+func none(keys wellknown.Record) map[string]any {
+	off := map[string]any{}
+	for key := range annotations(keys, Pins{}) {
+		off[key] = nil
+	}
+	return off
 }
 
 // Naming says how volumes are named: --volume-name-prefix and
@@ -50,15 +71,22 @@ func On(keys wellknown.Record, claim *v1.PersistentVolumeClaim) bool {
 // Left says whether the claim carries pins without the record they belong to: somebody
 // else took that off.
 func Left(keys wellknown.Record, claim *v1.PersistentVolumeClaim) bool {
-	_, name := claim.Annotations[keys.VolumeName]
-	_, bytes := claim.Annotations[keys.RequiredBytes]
-	return (name || bytes) && !On(keys, claim)
+	for key := range none(keys) {
+		if _, found := claim.Annotations[key]; found {
+			return !On(keys, claim)
+		}
+	}
+	return false
 }
 
 // Says says whether the claim carries a record that says exactly this.
 func Says(keys wellknown.Record, claim *v1.PersistentVolumeClaim, pins Pins) bool {
-	return On(keys, claim) && claim.Annotations[keys.VolumeName] == pins.VolumeName &&
-		claim.Annotations[keys.RequiredBytes] == strconv.FormatInt(pins.RequiredBytes, 10)
+	for key, value := range annotations(keys, pins) {
+		if claim.Annotations[key] != value {
+			return false
+		}
+	}
+	return On(keys, claim)
 }
 
 // enough is how much of the uid a name must hold to be believed with a prefix that is not
@@ -67,13 +95,21 @@ const enough = 8
 
 // Pinned returns what the record on the claim fixes. The name is believed if it
 // ends in this claim's whole uid or a good part of its beginning, whatever prefix it was
-// given; or if it is our prefix and any beginning of the uid. The bytes are believed if they are no less than
-// the claim asks for. What is missing or not believed is zero.
+// given; or if it is our prefix and any beginning of the uid. What is missing or not
+// believed is zero; for the rest see Asked.
 func Pinned(keys wellknown.Record, naming Naming, claim *v1.PersistentVolumeClaim) Pins {
-	var p Pins
+	p := Asked(keys, claim)
 	if name := claim.Annotations[keys.VolumeName]; nameCouldBeOurs(name, naming.Prefix, claim.UID) {
 		p.VolumeName = name
 	}
+	return p
+}
+
+// Asked is Pinned without the name. The bytes are believed if they are no less than the
+// claim asks for. The content source is believed if it can be read; nothing tells whether
+// it was ours, so nothing may be copied for its sake alone.
+func Asked(keys wellknown.Record, claim *v1.PersistentVolumeClaim) Pins {
+	p := Pins{ContentSource: FormatSource(ParseSource(claim.Annotations[keys.ContentSource]))}
 	request := claim.Spec.Resources.Requests[v1.ResourceStorage]
 	bytes, err := strconv.ParseInt(claim.Annotations[keys.RequiredBytes], 10, 64)
 	if err != nil || bytes <= 0 || request.AsApproximateFloat64() >= 1<<64 {
@@ -117,14 +153,17 @@ func endsInUID(name string) bool {
 // carries uid and resourceVersion, so that it lands on the very version that was
 // judged or not at all (the API server answers Conflict).
 func Write(keys wellknown.Record, claim *v1.PersistentVolumeClaim, pins Pins) ([]byte, error) {
+	written := none(keys)
+	for key, value := range annotations(keys, pins) {
+		if value != "" {
+			written[key] = value
+		}
+	}
 	return encode(claim, map[string]any{
 		"uid":             claim.UID,
 		"resourceVersion": claim.ResourceVersion,
 		"finalizers":      []string{keys.Finalizer},
-		"annotations": map[string]any{
-			keys.VolumeName:    pins.VolumeName,
-			keys.RequiredBytes: strconv.FormatInt(pins.RequiredBytes, 10),
-		},
+		"annotations":     written,
 	})
 }
 
@@ -136,17 +175,19 @@ func Erase(keys wellknown.Record, claim *v1.PersistentVolumeClaim) ([]byte, erro
 	return encode(claim, map[string]any{
 		"uid":                                 claim.UID,
 		"$deleteFromPrimitiveList/finalizers": []string{keys.Finalizer},
-		"annotations":                         map[string]any{keys.VolumeName: nil, keys.RequiredBytes: nil},
+		"annotations":                         none(keys),
 	})
 }
 
 // GiveBack is Erase that takes the selected node off, too: the scheduler then chooses
 // again (Kubernetes, "WaitForFirstConsumer").
 func GiveBack(keys wellknown.Record, claim *v1.PersistentVolumeClaim) ([]byte, error) {
+	off := none(keys)
+	off[wellknown.SelectedNode] = nil
 	return encode(claim, map[string]any{
 		"uid":                                 claim.UID,
 		"$deleteFromPrimitiveList/finalizers": []string{keys.Finalizer},
-		"annotations":                         map[string]any{keys.VolumeName: nil, keys.RequiredBytes: nil, wellknown.SelectedNode: nil},
+		"annotations":                         off,
 	})
 }
 

@@ -137,7 +137,7 @@ func FuzzWriteAndErase(f *testing.F) {
 		}
 		before := claim("-", "-")
 		before.Finalizers, before.Annotations = []string{finalizer1, finalizer2}, map[string]string{key: value}
-		pins := record.Pins{VolumeName: naming().VolumeName(before.UID), RequiredBytes: bytes}
+		pins := record.Pins{VolumeName: naming().VolumeName(before.UID), RequiredBytes: bytes, ContentSource: record.FormatSource(ofVolume(value))}
 		patch, err := record.Write(keys(), before, pins)
 		if err != nil {
 			t.Fatal(err)
@@ -155,6 +155,7 @@ func FuzzWriteAndErase(f *testing.F) {
 		want.Finalizers = slices.DeleteFunc(slices.Compact(want.Finalizers), func(name string) bool { return name == keys().Finalizer })
 		delete(want.Annotations, keys().VolumeName)
 		delete(want.Annotations, keys().RequiredBytes)
+		delete(want.Annotations, keys().ContentSource)
 		if record.On(keys(), erased) || !sameMeta(erased, want) {
 			t.Errorf("%s leaves %+v, want %+v", patch, erased.ObjectMeta, want.ObjectMeta)
 		}

@@ -21,7 +21,7 @@ const (
 
 func keys() wellknown.Record { return wellknown.RecordOf("clone.example.com") }
 
-// claim asks for 10Gi and carries the two annotations; "-" leaves one out.
+// claim asks for 10Gi and carries these annotations of a record; "-" leaves one out.
 func claim(name, bytes string) *v1.PersistentVolumeClaim {
 	c := &v1.PersistentVolumeClaim{
 		ObjectMeta: metav1.ObjectMeta{
@@ -249,17 +249,22 @@ func TestOn(t *testing.T) {
 
 func TestLeft(t *testing.T) {
 	for _, c := range []struct {
-		name, volume, bytes string
-		recorded, want      bool
+		name, volume, bytes    string
+		source, recorded, want bool
 	}{
-		{"nothing", "-", "-", false, false},
-		{"a name without the record", "pvc-" + uid, "-", false, true},
-		{"bytes without the record, whatever they say", "-", "", false, true},
-		{"both on record", "pvc-" + uid, "1", true, false},
-		{"a record without pins", "-", "-", true, false},
+		{"nothing", "-", "-", false, false, false},
+		{"a name without the record", "pvc-" + uid, "-", false, false, true},
+		{"bytes without the record, whatever they say", "-", "", false, false, true},
+		{"a source without the record, whatever it says", "-", "-", true, false, true},
+		{"name and bytes on record", "pvc-" + uid, "1", false, true, false},
+		{"all on record", "pvc-" + uid, "1", true, true, false},
+		{"a record without pins", "-", "-", false, true, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			pvc := claim(c.volume, c.bytes)
+			if c.source {
+				pvc.Annotations[keys().ContentSource] = ""
+			}
 			if c.recorded {
 				pvc.Finalizers = []string{keys().Finalizer}
 			}

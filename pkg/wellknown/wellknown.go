@@ -57,8 +57,8 @@ const (
 	ProvisionerIdentity = "storage.kubernetes.io/csiProvisionerIdentity"
 )
 
-// Record holds the three keys that put a driver's unfinished work on record on
-// a claim (design, "The record").
+// Record holds the keys that put a driver's unfinished work on record on a claim
+// (design, "The record").
 type Record struct {
 	// Finalizer says that the driver may hold a volume for this claim.
 	Finalizer string
@@ -66,6 +66,8 @@ type Record struct {
 	VolumeName string
 	// RequiredBytes pins how many bytes CreateVolume is asked for.
 	RequiredBytes string
+	// ContentSource pins what the volume is a copy of; absent for a blank one.
+	ContentSource string
 }
 
 // RecordOf returns the keys of the driver with that name. A driver's name may
@@ -76,5 +78,6 @@ func RecordOf(driver string) Record {
 		Finalizer:     prefix + "provisioning",
 		VolumeName:    prefix + "volume-name",
 		RequiredBytes: prefix + "required-bytes",
+		ContentSource: prefix + "content-source",
 	}
 }

@@ -18,11 +18,13 @@ func TestRecordOf(t *testing.T) {
 			Finalizer:     "clone.example.com/provisioning",
 			VolumeName:    "clone.example.com/volume-name",
 			RequiredBytes: "clone.example.com/required-bytes",
+			ContentSource: "clone.example.com/content-source",
 		}},
 		{"capitals are lowered", "Clone.Example.COM", wellknown.Record{
 			Finalizer:     "clone.example.com/provisioning",
 			VolumeName:    "clone.example.com/volume-name",
 			RequiredBytes: "clone.example.com/required-bytes",
+			ContentSource: "clone.example.com/content-source",
 		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
