@@ -28,8 +28,10 @@ func strip(claim *v1.PersistentVolumeClaim) {
 func stripAll(claim *v1.PersistentVolumeClaim) {
 	strip(claim)
 	for key := range claim.Annotations {
-		if strings.HasSuffix(key, "/volume-name") || strings.HasSuffix(key, "/required-bytes") {
-			delete(claim.Annotations, key)
+		for _, pin := range []string{"/volume-name", "/required-bytes", "/content-source"} {
+			if strings.HasSuffix(key, pin) {
+				delete(claim.Annotations, key)
+			}
 		}
 	}
 }
@@ -83,23 +85,25 @@ func TestARecordStrippedBetweenAttemptsIsPutBack(t *testing.T) {
 func TestPinsWithoutTheirRecordAreTakenOffABoundClaim(t *testing.T) {
 	t.Parallel()
 	for mode, when := range map[string]string{"off": "before", "all": "after"} {
-		t.Run(when, func(t *testing.T) {
-			t.Parallel()
-			env := kit.New(t)
-			env.StartProvisioner("--provisioning-record=" + mode)
-			pin := kit.Annotation(env.DriverName+"/required-bytes", "1073741824")
-			if when == "before" {
-				env.Create(env.Claim("data", pin))
-			} else {
-				env.Create(env.Claim("data"))
-			}
-			env.WaitBound("data")
-			if when == "after" {
-				env.Eventually("the claim is off record", func() error { return unmarked(env, "data") })
-				env.Update("data", pin)
-			}
-			env.Eventually("nothing is left on the claim", func() error { return unmarked(env, "data") })
-		})
+		for key, value := range map[string]string{"/required-bytes": "1073741824", "/content-source": "volume:v"} {
+			t.Run(when+key, func(t *testing.T) {
+				t.Parallel()
+				env := kit.New(t)
+				env.StartProvisioner("--provisioning-record=" + mode)
+				pin := kit.Annotation(env.DriverName+key, value)
+				if when == "before" {
+					env.Create(env.Claim("data", pin))
+				} else {
+					env.Create(env.Claim("data"))
+				}
+				env.WaitBound("data")
+				if when == "after" {
+					env.Eventually("the claim is off record", func() error { return unmarked(env, "data") })
+					env.Update("data", pin)
+				}
+				env.Eventually("nothing is left on the claim", func() error { return unmarked(env, "data") })
+			})
+		}
 	}
 }
 
@@ -168,41 +172,47 @@ func TestARecordStrippedWhileNobodyRunsIsWrittenAgain(t *testing.T) {
 }
 
 // tampering is what a person writes into the pins of a record; "" removes one.
-type tampering struct{ name, volume, bytes string }
+type tampering struct{ name, volume, bytes, source string }
 
 // tamperings are for a claim of 2Gi, of a driver that makes 3Gi of it. {other} is
-// the name of the volume of another claim. Bytes between what a clone asks for and
-// what its source has are believed: a source that has grown leaves such a record, too.
+// the name of the volume of another claim, {handle} its handle. Bytes between what a
+// clone asks for and what its source has are believed: a source that has grown leaves such
+// a record, too. Another source is looked for, behind a blank volume, by another process
+// that cleans up.
 func tamperings() []tampering {
 	const keep = "{own}"
 	return []tampering{
-		{"the name of another volume", "{other}", keep},
-		{"a name that no PV can have", "No/PV: can have\nthis", keep},
-		{"an empty name", " ", keep},
-		{"no name", "", keep},
-		{"huge", keep, "9223372036854775807"},
-		{"far too huge", keep, "99999999999999999999999999"},
-		{"more", keep, "5368709120"},
-		{"negative", keep, "-3221225472"},
-		{"zero", keep, "0"},
-		{"less than is asked for", keep, "1073741824"},
-		{"garbage", keep, "3Gi"},
-		{"no bytes", keep, ""},
-		{"nothing", "", ""},
-		{"all wrong", "{other}", "1"},
+		{"the name of another volume", "{other}", keep, keep},
+		{"a name that no PV can have", "No/PV: can have\nthis", keep, keep},
+		{"an empty name", " ", keep, keep},
+		{"no name", "", keep, keep},
+		{"huge", keep, "9223372036854775807", keep},
+		{"far too huge", keep, "99999999999999999999999999", keep},
+		{"more", keep, "5368709120", keep},
+		{"negative", keep, "-3221225472", keep},
+		{"zero", keep, "0", keep},
+		{"less than is asked for", keep, "1073741824", keep},
+		{"garbage", keep, "3Gi", keep},
+		{"no bytes", keep, "", keep},
+		{"nothing", "", "", ""},
+		{"all wrong", "{other}", "1", "volume:{handle}"},
+		{"the source is another volume", keep, keep, "volume:{handle}"},
+		{"the source is a snapshot", keep, keep, "snapshot:{handle}"},
+		{"the source is garbage", keep, keep, "{handle}\n"},
+		{"no source", keep, keep, ""},
 	}
 }
 
 // apply changes the pins of a claim on record.
-func (w tampering) apply(env *kit.Env, claim, other string) {
+func (w tampering) apply(env *kit.Env, claim string, other *v1.PersistentVolume) {
 	env.Update(claim, func(claim *v1.PersistentVolumeClaim) {
-		for key, value := range map[string]string{"/volume-name": w.volume, "/required-bytes": w.bytes} {
+		for key, value := range map[string]string{"/volume-name": w.volume, "/required-bytes": w.bytes, "/content-source": w.source} {
 			switch key = strings.ToLower(env.DriverName) + key; value {
 			case "{own}":
 			case "":
 				delete(claim.Annotations, key)
 			default:
-				claim.Annotations[key] = strings.ReplaceAll(value, "{other}", other)
+				claim.Annotations[key] = strings.NewReplacer("{other}", other.Name, "{handle}", other.Spec.CSI.VolumeHandle).Replace(value)
 			}
 		}
 	})
@@ -214,22 +224,28 @@ type tampered struct {
 	env *kit.Env
 	// claims and the names of their volumes.
 	wanted, doomed map[string]string
-	// other is the name of somebody else's volume.
-	other string
+	// other is the PV of somebody else's volume.
+	other *v1.PersistentVolume
 	// first are the requests from before the tampering, by name.
 	first map[string]string
+	// misled are volumes for which another process is told of another source: it asks for a
+	// blank one, and only then for others.
+	misled map[string]bool
 }
 
 // requestsByName returns the first request for each volume, and fails the test if
-// there was another one after it.
-func requestsByName(t *testing.T, env *kit.Env, first map[string]string) map[string]string {
+// there was another one after it, unless somebody was misled.
+func requestsByName(t *testing.T, env *kit.Env, first map[string]string, misled map[string]bool) map[string]string {
 	t.Helper()
+	blank := map[string]bool{}
 	for _, call := range env.Faults.Calls("CreateVolume") {
-		name, text := call.Request.(*csi.CreateVolumeRequest).GetName(), fmt.Sprint(call.Request)
+		req := call.Request.(*csi.CreateVolumeRequest)
+		name, text := req.GetName(), fmt.Sprint(call.Request)
 		if first[name] == "" {
 			first[name] = text
 		}
-		if first[name] != text {
+		blank[name] = blank[name] || req.GetVolumeContentSource() == nil
+		if first[name] != text && !(misled[name] && blank[name]) {
 			t.Errorf("a later request differs: %s, first was %s", text, first[name])
 		}
 	}
@@ -243,7 +259,7 @@ func tamper(t *testing.T, env *kit.Env, between func()) tampered {
 	env.Create(env.Claim("src", kit.Size("2Gi")), env.Claim("other", kit.Size("2Gi")))
 	env.WaitBound("src", "other")
 	env.WriteFile("other", "file", []byte("of somebody else"))
-	w := tampered{env: env, wanted: map[string]string{}, doomed: map[string]string{}, other: env.PV("other").Name}
+	w := tampered{env: env, wanted: map[string]string{}, doomed: map[string]string{}, misled: map[string]bool{}, other: env.PV("other")}
 	env.Faults.On("CreateVolume").LoseReply()
 	each := func(do func(claim string, change tampering, options []kit.ClaimOption, set map[string]string)) {
 		for i, change := range tamperings() {
@@ -265,10 +281,13 @@ func tamper(t *testing.T, env *kit.Env, between func()) tampered {
 			return nil
 		})
 	})
-	w.first = requestsByName(t, env, map[string]string{})
+	w.first = requestsByName(t, env, map[string]string{}, nil)
 	between()
 	each(func(claim string, change tampering, _ []kit.ClaimOption, _ map[string]string) {
 		change.apply(env, claim, w.other)
+		if strings.HasPrefix(change.source, "volume:") && strings.HasPrefix(claim, "clone-") {
+			w.misled[w.doomed[claim]] = true
+		}
 	})
 	for claim := range w.doomed {
 		env.Delete(claim)
@@ -287,7 +306,7 @@ func (w tampered) check(t *testing.T) {
 			t.Errorf("claim %q is bound to PV %q, want %q", claim, bound.Spec.VolumeName, volume)
 		}
 	}
-	if before := len(w.first); len(requestsByName(t, w.env, w.first)) != before {
+	if before := len(w.first); len(requestsByName(t, w.env, w.first, w.misled)) != before {
 		t.Errorf("the driver was asked for volumes of other names: %v", w.first)
 	}
 	if got := string(w.env.ReadFile("other", "file")); got != "of somebody else" {
@@ -317,6 +336,22 @@ func TestARecordThatIsTamperedWithIsNotBelieved(t *testing.T) {
 		env := kit.New(t, three)
 		env.StartProvisioner(short...)
 		w := tamper(t, env, func() {})
+		w.misled = nil
+		source := pinOf(env, "src")
+		for _, set := range []map[string]string{w.wanted, w.doomed} {
+			for claim := range set {
+				env.Eventually("the source on record is mended", func() error {
+					want := ""
+					if strings.HasPrefix(claim, "clone-") {
+						want = source
+					}
+					if got := pinnedSource(env, claim); got != want {
+						return fmt.Errorf("of claim %q it is %q, want %q", claim, got, want)
+					}
+					return nil
+				})
+			}
+		}
 		env.Steadily("nobody else's claim is touched", 500*time.Millisecond, func() error { return unmarked(env, "other") })
 		env.Faults.Reset()
 		w.check(t)
