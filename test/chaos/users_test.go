@@ -163,7 +163,8 @@ func (w *world) selectNode(c *claim) {
 }
 
 // meddle takes the record off a claim that carries it, or changes what it says.
-// What such a claim is still promised, see excuse.
+// What such a claim is still promised, see excuse. One record is not both taken off and
+// told of another source: the former lets the source go, and then nobody knows it.
 func (w *world) meddle(how kind, live []*claim, a, b int) {
 	ctx, cancel := w.request()
 	defer cancel()
@@ -174,7 +175,7 @@ func (w *world) meddle(how kind, live []*claim, a, b int) {
 	}
 	var recorded []*claim
 	for i := range list.Items {
-		if c := w.byUID[list.Items[i].UID]; c != nil && w.recorded(&list.Items[i]) {
+		if c := w.byUID[list.Items[i].UID]; c != nil && w.recorded(&list.Items[i]) && (how != strip || !c.resourced) {
 			recorded = append(recorded, c)
 		}
 	}
@@ -192,6 +193,7 @@ func (w *world) meddle(how kind, live []*claim, a, b int) {
 	w.number.forged++
 	annotations := w.forgery(c, live, b)
 	c.forged, c.renamed = true, c.renamed || strings.Contains(annotations, w.nameAnnotation())
+	c.resourced = c.resourced || strings.Contains(annotations, w.sourceAnnotation())
 	w.patch(c, "forge the record of", annotations)
 }
 
@@ -207,6 +209,12 @@ func (w *world) forgery(c *claim, live []*claim, number int) string {
 		fmt.Sprintf(`%q:"no volume"`, w.nameAnnotation()),
 		fmt.Sprintf(`%q:"1"`, w.bytesAnnotation()),
 	}
+	if !c.stripped {
+		annotations = append(annotations,
+			fmt.Sprintf(`%q:null`, w.sourceAnnotation()),
+			fmt.Sprintf(`%q:"volume:%s"`, w.sourceAnnotation(), stranger.handle),
+			fmt.Sprintf(`%q:"no volume"`, w.sourceAnnotation()))
+	}
 	return fmt.Sprintf(`"annotations":{%s}`, annotations[number%len(annotations)])
 }
 
@@ -217,6 +225,10 @@ func (w *world) pretend(live []*claim, a, b int) {
 	if source != nil && b%2 == 0 {
 		options = append(options, kit.Annotation(w.nameAnnotation(), "pvc-"+string(source.uid)))
 	}
+	resourced := source != nil && b%5 < 2
+	if resourced {
+		options = append(options, kit.Annotation(w.sourceAnnotation(), "volume:"+source.handle))
+	}
 	n := w.invent(nil, b)
 	switch {
 	case b%3 == 0 && source != nil:
@@ -226,7 +238,7 @@ func (w *world) pretend(live []*claim, a, b int) {
 	}
 	w.number.pretended++
 	if c := w.create(n, options...); c != nil {
-		c.pretended = true
+		c.pretended, c.resourced = true, resourced
 	}
 }
 

@@ -79,9 +79,9 @@ type claim struct {
 	created time.Time
 	// deleted: the test has asked for it, whether or not that was heard.
 	deleted bool
-	// Users have put the record on it by hand, taken it off, changed what it says,
-	// and the volume's name among that.
-	pretended, stripped, forged, renamed bool
+	// Users have put the record on it by hand, taken it off, changed what it says, and
+	// among that the volume's name or its source.
+	pretended, stripped, forged, renamed, resourced bool
 
 	selected bool
 	bound    bool
@@ -197,9 +197,10 @@ func (w *world) adopt(n *name, object *v1.PersistentVolumeClaim, created time.Ti
 }
 
 // The record, written out: its names are a promise.
-func (w *world) recordFinalizer() string { return w.env.DriverName + "/provisioning" }
-func (w *world) nameAnnotation() string  { return w.env.DriverName + "/volume-name" }
-func (w *world) bytesAnnotation() string { return w.env.DriverName + "/required-bytes" }
+func (w *world) recordFinalizer() string  { return w.env.DriverName + "/provisioning" }
+func (w *world) nameAnnotation() string   { return w.env.DriverName + "/volume-name" }
+func (w *world) bytesAnnotation() string  { return w.env.DriverName + "/required-bytes" }
+func (w *world) sourceAnnotation() string { return w.env.DriverName + "/content-source" }
 
 func (w *world) recorded(object *v1.PersistentVolumeClaim) bool {
 	for _, finalizer := range object.Finalizers {
