@@ -126,7 +126,13 @@ func (i *Intake) admit(ctx context.Context, k key, claim *v1.PersistentVolumeCla
 	}
 	defer i.finish(k, turn)
 	turn.Recording()
-	written, err := i.write(ctx, claim, a.Pins)
+	pins := a.Pins
+	if record.Left(i.Keys, claim) && claim.Annotations[i.Keys.VolumeName] == pins.VolumeName {
+		// Somebody took the record off, and its pins still tell what may exist.
+		pins = i.foundPins(claim, pins)
+		i.Ledger.Keep(k.uid, pins.ContentSource, pins.RequiredBytes)
+	}
+	written, err := i.write(ctx, claim, pins)
 	if written {
 		klog.FromContext(ctx).V(2).Info("Claim admitted", "volume", a.Pins.VolumeName, "requiredBytes", a.Pins.RequiredBytes)
 		i.Recorder.Say(claim, note)

@@ -62,12 +62,19 @@ func (p *Provisioner) Plan(claim *v1.PersistentVolumeClaim, recorded bool, befor
 			return Plan{}, verdict.Ignored("", "waits for its first consumer")
 		}
 	}
-	if record.On(p.Keys, claim) && !p.mayExist(claim) {
-		found, now := record.Pinned(p.Keys, p.Naming, claim), record.Of(req)
-		plan.Stale = found.RequiredBytes != 0 && found.RequiredBytes != now.RequiredBytes ||
-			found.ContentSource != "" && found.ContentSource != now.ContentSource
-	}
+	plan.Stale = p.stale(claim, record.Of(req))
 	return plan, verdict.Verdict{}
+}
+
+// stale: see Plan.Stale. What is kept there on purpose is not stale.
+func (p *Provisioner) stale(claim *v1.PersistentVolumeClaim, now record.Pins) bool {
+	found := record.Asked(p.Keys, claim)
+	kept, _ := p.Ledger.Kept(claim.UID)
+	if !record.On(p.Keys, claim) || p.mayExist(claim) || kept != "" && kept == found.ContentSource {
+		return false
+	}
+	return found.RequiredBytes != 0 && found.RequiredBytes != now.RequiredBytes ||
+		found.ContentSource != "" && found.ContentSource != now.ContentSource
 }
 
 // classOf finds the claim's class and checks that it is, still, of our driver.

@@ -297,20 +297,27 @@ func TestARecordWithoutItsSourceIsCompleted(t *testing.T) {
 // on record.
 func TestASourceThatWasReplacedHidesNoVolume(t *testing.T) {
 	t.Parallel()
-	for name, vouched := range map[string]bool{"deleted at once": false, "tried again first": true} {
+	for name, c := range map[string]struct{ tried, stripped bool }{
+		"deleted at once":                          {},
+		"tried again first":                        {tried: true},
+		"tried again, without its record at first": {tried: true, stripped: true},
+	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			env := halfMade(t, nil)
 			right := pinnedSource(env, "copy")
 			loseSource(env)
-			if !vouched {
+			if c.stripped {
+				env.Update("copy", strip)
+			}
+			if !c.tried {
 				env.Delete("copy")
 			}
 			short := []string{alone, "--timeout=500ms", "--retry-interval-max=300ms"}
 			env.Create(env.Claim("src"))
 			p := env.StartProvisioner(short...)
 			env.WaitBound("src")
-			if vouched {
+			if c.tried {
 				env.Eventually("it is told that something else exists", func() error {
 					for _, event := range said(env, "copy") {
 						if strings.Contains(event.Message, "exists with another content source") {
