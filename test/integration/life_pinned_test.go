@@ -333,7 +333,7 @@ func TestASourceThatWasReplacedHidesNoVolume(t *testing.T) {
 					return nil
 				})
 				p.Kill()
-				p = env.StartProvisioner(short...)
+				env.StartProvisioner(short...)
 				env.Delete("copy")
 			}
 			env.WaitGone("copy")
