@@ -26,6 +26,12 @@ import (
 // do not write to their source each time.
 const sweepPeriod = 30 * time.Second
 
+// lanes is how many locks the sources share. A lock is held while its source is
+// written to, and sources that share one wait for each other: many more than
+// there are workers, so that hardly any two do. (Left to itself the library takes as
+// many as there are processors.)
+const lanes = 4096
+
 // Controller keeps the cloning protection of this driver's sources.
 type Controller struct {
 	Config
@@ -83,7 +89,7 @@ func New(config Config) *Controller {
 		queue: workqueue.NewTypedRateLimitingQueueWithConfig(
 			workqueue.NewTypedItemExponentialFailureRateLimiter[item](100*time.Millisecond, sweepPeriod),
 			workqueue.TypedRateLimitingQueueConfig[item]{Name: "cloningprotection"}),
-		locks:   keymutex.NewHashed(0),
+		locks:   keymutex.NewHashed(lanes),
 		holds:   map[types.UID]map[types.UID]struct{}{},
 		heldBy:  map[types.UID]heldSource{},
 		written: map[types.UID]write{},
