@@ -50,34 +50,28 @@ func TestASourceThatIsBeingWrittenToHoldsUpNoOther(t *testing.T) {
 	c := controller(t)
 	c.Writer = claimwriter.New(client, false)
 
-	held := make(chan error, 1)
-	go func() { held <- c.Hold(t.Context(), "claim of slow", named("slow")) }()
+	slowly := make(chan error, 1)
+	go func() { slowly <- c.Hold(t.Context(), "claim of slow", named("slow")) }()
 	<-s.entered
 	const others = 200
-	done := make(chan error, others)
+	quickly := make(chan error, others)
 	for n := range others {
 		name := fmt.Sprintf("other-%d", n)
-		go func() { done <- c.Hold(t.Context(), types.UID("claim of "+name), named(name)) }()
+		go func() { quickly <- c.Hold(t.Context(), types.UID("claim of "+name), named(name)) }()
 	}
-	patience := time.After(30 * time.Second)
-	for n := range others {
-		select {
-		case err := <-done:
-			if err != nil {
-				t.Error(err)
-			}
-		case <-patience:
-			t.Errorf("%d of %d sources are not protected while another one is being written to", others-n, others)
-			close(s.gate)
-			<-held
-			for range others - n {
-				<-done
-			}
-			return
+	patience := time.AfterFunc(30*time.Second, func() {
+		t.Error("not all sources are protected while another one is being written to")
+		close(s.gate)
+	})
+	for range others {
+		if err := <-quickly; err != nil {
+			t.Error(err)
 		}
 	}
-	close(s.gate)
-	if err := <-held; err != nil {
+	if patience.Stop() {
+		close(s.gate)
+	}
+	if err := <-slowly; err != nil {
 		t.Error(err)
 	}
 }
