@@ -80,7 +80,7 @@ chaos: build control-plane ## let everything go wrong at once, then look what is
 	CHAOS_TIME="$${CHAOS_TIME:-10m}" hack/gotest.sh ./test/chaos/... -count=1 -v -timeout 0
 
 bench: build control-plane ## measure 500 and 2,000 claims at once, tables and plot into docs/ (BENCH_RUNS=3; BENCH_CLAIMS=50: into bin/bench)
-	go build -trimpath -o bin/bench/floor ./test/bench/floor
+	go build -trimpath -o bin/bench/floor ./hack/floor
 	BENCH_OUT=$(CURDIR)/bin/bench/golden.json go test ./test/bench -run TestGoldenImage -count=1 -v -timeout 0
 	cd hack/plot && go run . --report ../../bin/bench/golden.json $(BENCH_PAGES)
 

@@ -109,7 +109,7 @@ func panel(name string, legend bool) *plot.Plot {
 	p.X.Min, p.Y.Min = 0, 0
 	p.Add(plotter.NewGrid())
 	if legend {
-		p.Legend.Top, p.Legend.Left = true, true
+		p.Legend.Top, p.Legend.Left = false, false
 		p.Legend.Padding = vg.Points(2)
 	}
 	return p

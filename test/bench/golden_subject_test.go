@@ -49,7 +49,7 @@ func (o ours) usage() process.Usage { return o.Usage() }
 
 func (ours) turn() {}
 
-// floor is the one of test/bench/floor, two processes after one another: one that
+// floor is the one of hack/floor, two processes after one another: one that
 // creates and one that deletes, so that neither watches more than it needs.
 type floor struct {
 	t      *testing.T

@@ -31,6 +31,8 @@ const (
 	usualClaims = 500
 	// many times as many are created to see whether a clone costs more among many.
 	many = 4
+	// controllerManager is the user who gives claims to drivers and binds them.
+	controllerManager = "kube-controller-manager"
 	// warmUp is how many claims are created before anything is measured.
 	warmUp = 100
 )
@@ -212,13 +214,17 @@ func measure(t *testing.T, c golden, who string) figures.Measurement {
 func (b *bench) phase(do func(*figures.Phase)) figures.Phase {
 	b.t.Helper()
 	b.quiet()
-	used, called, warned := b.subject.usage(), b.driver.Calls(), b.warnings()
+	used, others, called, warned := b.subject.usage(), b.controlPlane(), b.driver.Calls(), b.warnings()
 	b.driver.MostAtOnce()
 	var p figures.Phase
 	do(&p)
 	requests := b.quiet()
 
 	now := b.subject.usage()
+	p.ControlPlane = b.controlPlane()
+	for name, cpu := range others {
+		p.ControlPlane[name] -= cpu
+	}
 	p.CPU, p.Peak = (now.CPU - used.CPU).Seconds(), now.PeakRSS
 	for uid, warning := range b.warnings() {
 		if warned[uid] != warning {
@@ -230,7 +236,7 @@ func (b *bench) phase(do func(*figures.Phase)) figures.Phase {
 		p.Calls[method] -= n
 	}
 	maps.DeleteFunc(p.Calls, func(_ string, n int) bool { return n == 0 })
-	p.Requests = map[string]int{}
+	p.Requests, p.Binder = map[string]int{}, map[string]int{}
 	for _, r := range requests {
 		isConflict, isOurs := r.Code == 409, r.User == b.env.User()
 		switch {
@@ -239,11 +245,30 @@ func (b *bench) phase(do func(*figures.Phase)) figures.Phase {
 		case isConflict:
 			p.OtherConflicts++
 		}
-		if isOurs {
+		switch r.User {
+		case b.env.User():
 			p.Requests[r.What]++
+		case controllerManager:
+			p.Binder[r.What]++
 		}
 	}
 	return p
+}
+
+// controlPlane returns the CPU seconds of the control plane's processes.
+func (b *bench) controlPlane() map[string]float64 {
+	b.t.Helper()
+	all := map[string]float64{}
+	for _, p := range b.env.Cluster.Group().Processes() {
+		used, err := p.Usage()
+		if err != nil {
+			b.t.Fatal(err)
+		}
+		if !strings.HasPrefix(p.Name(), "provisioner-") && !strings.HasPrefix(p.Name(), "floor-") {
+			all[p.Name()] = used.CPU.Seconds()
+		}
+	}
+	return all
 }
 
 // quiet waits until no claim is on record and the provisioner asks the API server

@@ -84,6 +84,14 @@ func allBound(m Measurement) float64   { return Last(m.Create.Claims) }
 func pvsGone(m Measurement) float64    { return Last(m.Delete.PVs) }
 func claimsGone(m Measurement) float64 { return Last(m.Delete.Claims) }
 
+func sum(parts map[string]float64) float64 {
+	total := 0.0
+	for _, part := range parts {
+		total += part
+	}
+	return total
+}
+
 // each returns a number for each claim.
 func each(of figure) figure {
 	return func(m Measurement) float64 { return of(m) / float64(m.Claims) }
@@ -100,7 +108,7 @@ func (r Report) Markdown() string {
 	}{
 		{"Claims created at once:", r.creations()},
 		{"The same claims deleted at once:", r.deletions()},
-		{"API requests of the provisioner for each claim, creation and deletion:", r.requests()},
+		{"API requests of our provisioner for each claim, in creation + in deletion:", r.requests()},
 		{"Goals:", r.goals()},
 	} {
 		fmt.Fprintf(&text, "\n%s\n\n%s", part.title, part.table)
@@ -120,10 +128,10 @@ func (r Report) runs() string {
 }
 
 func (r Report) creations() Table {
-	t := Table{{"", "PVs exist (s)", "bound (s)", "p50 (s)", "p99 (s)", "requests each", "409", "409 of others", "Warnings", "CPU (s)", "peak (MiB)"}}
+	t := Table{{"", "PVs exist (s)", "bound (s)", "p50 (s)", "p99 (s)", "requests each", "409", "409 of others", "Warnings", "CPU (s)", "peak (MiB)", "CPU of the control plane (s)"}}
 	for _, s := range r.scenes() {
 		for _, who := range []string{Ours, Floor} {
-			t.Add(
+			t = t.With(
 				s.name+", "+who,
 				s.cell(who, "%.1f", pvsThere),
 				s.cell(who, "%.1f", allBound),
@@ -135,6 +143,7 @@ func (r Report) creations() Table {
 				s.cell(who, "%.0f", func(m Measurement) float64 { return float64(len(m.Create.Warnings)) }),
 				s.cell(who, "%.2f", func(m Measurement) float64 { return m.Create.CPU }),
 				s.cell(who, "%.0f", func(m Measurement) float64 { return float64(m.Create.Peak) / (1 << 20) }),
+				s.cell(who, "%.1f", func(m Measurement) float64 { return sum(m.Create.ControlPlane) }),
 			)
 		}
 	}
@@ -142,10 +151,10 @@ func (r Report) creations() Table {
 }
 
 func (r Report) deletions() Table {
-	t := Table{{"", "claims gone (s)", "PVs gone (s)", "DeleteVolume calls", "requests each", "409", "409 of others", "Warnings", "CPU (s)"}}
+	t := Table{{"", "claims gone (s)", "PVs gone (s)", "DeleteVolume calls", "requests each", "409", "409 of others", "Warnings", "CPU (s)", "CPU of the control plane (s)"}}
 	for _, s := range r.scenes() {
 		for _, who := range []string{Ours, Floor} {
-			t.Add(
+			t = t.With(
 				s.name+", "+who,
 				s.cell(who, "%.1f", claimsGone),
 				s.cell(who, "%.1f", pvsGone),
@@ -155,6 +164,7 @@ func (r Report) deletions() Table {
 				s.cell(who, "%.0f", func(m Measurement) float64 { return float64(m.Delete.OtherConflicts) }),
 				s.cell(who, "%.0f", func(m Measurement) float64 { return float64(len(m.Delete.Warnings)) }),
 				s.cell(who, "%.2f", func(m Measurement) float64 { return m.Delete.CPU }),
+				s.cell(who, "%.1f", func(m Measurement) float64 { return sum(m.Delete.ControlPlane) }),
 			)
 		}
 	}
@@ -183,7 +193,7 @@ func (r Report) requests() Table {
 				s.cell(Ours, "%.2f", each(func(m Measurement) float64 { return float64(m.Create.Requests[what]) }))+" + "+
 					s.cell(Ours, "%.2f", each(func(m Measurement) float64 { return float64(m.Delete.Requests[what]) })))
 		}
-		t.Add(row...)
+		t = t.With(row...)
 	}
 	return t
 }
@@ -198,7 +208,7 @@ func (r Report) goals() Table {
 	)
 	t := Table{{"", "goal", "found", "met"}}
 	add := func(what string, goal, found float64, format string) {
-		t.Add(what, "at most "+fmt.Sprintf(format, goal), fmt.Sprintf(format, found), map[bool]string{true: "yes", false: "no"}[found <= goal])
+		t = t.With(what, "at most "+fmt.Sprintf(format, goal), fmt.Sprintf(format, found), map[bool]string{true: "yes", false: "no"}[found <= goal])
 	}
 	scenes := r.scenes()
 	for _, s := range scenes {
@@ -231,8 +241,11 @@ func (r Report) goals() Table {
 			{"CPU", func(m Measurement) float64 { return m.Create.CPU }},
 			{"requests", func(m Measurement) float64 { return float64(m.Create.Total()) }},
 		} {
-			add(fmt.Sprintf("cost of a clone, %s to %s: %s (floor: %.2f)", thousands(few.claims), thousands(many.claims), cost.name, growth(few, many, Floor, cost.of)),
-				mostGrowth, growth(few, many, Ours, cost.of), "%.2f")
+			what := fmt.Sprintf("cost of a clone, %s to %s: %s", thousands(few.claims), thousands(many.claims), cost.name)
+			if len(few.who[Floor]) > 0 && len(many.who[Floor]) > 0 {
+				what += fmt.Sprintf(" (floor: %.2f)", growth(few, many, Floor, cost.of))
+			}
+			add(what, mostGrowth, growth(few, many, Ours, cost.of), "%.2f")
 		}
 	}
 	return t

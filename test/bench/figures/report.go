@@ -88,6 +88,8 @@ type Phase struct {
 	// Requests are those of the provisioner, by verb and resource, without those
 	// that only watch and those for its lease.
 	Requests map[string]int
+	// Binder are those of the controller-manager, whose work differs with ours.
+	Binder map[string]int
 	// Conflicts are the answers 409 that the provisioner got; OtherConflicts those
 	// that everybody else did.
 	Conflicts, OtherConflicts int
@@ -100,6 +102,8 @@ type Phase struct {
 	// CPU is in seconds. Peak is in bytes, since the process was started.
 	CPU  float64
 	Peak int64
+	// ControlPlane is the CPU time of its processes, in seconds.
+	ControlPlane map[string]float64
 }
 
 // Total returns how many requests there were.

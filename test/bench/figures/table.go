@@ -10,8 +10,8 @@ import (
 // columns but the first stand to the right.
 type Table [][]string
 
-// Add adds a row.
-func (t *Table) Add(cells ...string) { *t = append(*t, cells) }
+// With returns the table with one more row.
+func (t Table) With(cells ...string) Table { return append(t, cells) }
 
 // String returns the table, in columns for those who read it as it is.
 func (t Table) String() string {
