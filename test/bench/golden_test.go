@@ -214,18 +214,14 @@ func measure(t *testing.T, c golden, who string) figures.Measurement {
 func (b *bench) phase(do func(*figures.Phase)) figures.Phase {
 	b.t.Helper()
 	b.quiet()
-	used, others, called, warned := b.subject.usage(), b.controlPlane(), b.driver.Calls(), b.warnings()
+	called, warned := b.driver.Calls(), b.warnings()
 	b.driver.MostAtOnce()
+	before := b.load()
 	var p figures.Phase
 	do(&p)
 	requests := b.quiet()
 
-	now := b.subject.usage()
-	p.ControlPlane = b.controlPlane()
-	for name, cpu := range others {
-		p.ControlPlane[name] -= cpu
-	}
-	p.CPU, p.Peak = (now.CPU - used.CPU).Seconds(), now.PeakRSS
+	b.load().since(before, &p)
 	for uid, warning := range b.warnings() {
 		if warned[uid] != warning {
 			p.Warnings = append(p.Warnings, warning)
@@ -253,22 +249,6 @@ func (b *bench) phase(do func(*figures.Phase)) figures.Phase {
 		}
 	}
 	return p
-}
-
-// controlPlane returns the CPU seconds of the control plane's processes.
-func (b *bench) controlPlane() map[string]float64 {
-	b.t.Helper()
-	all := map[string]float64{}
-	for _, p := range b.env.Cluster.Group().Processes() {
-		used, err := p.Usage()
-		if err != nil {
-			b.t.Fatal(err)
-		}
-		if !strings.HasPrefix(p.Name(), "provisioner-") && !strings.HasPrefix(p.Name(), "floor-") {
-			all[p.Name()] = used.CPU.Seconds()
-		}
-	}
-	return all
 }
 
 // quiet waits until no claim is on record and the provisioner asks the API server

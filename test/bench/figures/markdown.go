@@ -128,7 +128,7 @@ func (r Report) runs() string {
 }
 
 func (r Report) creations() Table {
-	t := Table{{"", "PVs exist (s)", "bound (s)", "p50 (s)", "p99 (s)", "requests each", "409", "409 of others", "Warnings", "CPU (s)", "peak (MiB)", "CPU of the control plane (s)"}}
+	t := Table{{"", "PVs exist (s)", "bound (s)", "p50 (s)", "p99 (s)", "requests each", "409", "409 of others", "Warnings", "CPU (s)", "peak (MiB)", "CPU of the control plane (s)", "strangers"}}
 	for _, s := range r.scenes() {
 		for _, who := range []string{Ours, Floor} {
 			t = t.With(
@@ -144,6 +144,7 @@ func (r Report) creations() Table {
 				s.cell(who, "%.2f", func(m Measurement) float64 { return m.Create.CPU }),
 				s.cell(who, "%.0f", func(m Measurement) float64 { return float64(m.Create.Peak) / (1 << 20) }),
 				s.cell(who, "%.1f", func(m Measurement) float64 { return sum(m.Create.ControlPlane) }),
+				s.cell(who, "%.0f %%", func(m Measurement) float64 { return m.Create.Strangers * 100 }),
 			)
 		}
 	}
@@ -151,7 +152,7 @@ func (r Report) creations() Table {
 }
 
 func (r Report) deletions() Table {
-	t := Table{{"", "claims gone (s)", "PVs gone (s)", "DeleteVolume calls", "requests each", "409", "409 of others", "Warnings", "CPU (s)", "CPU of the control plane (s)"}}
+	t := Table{{"", "claims gone (s)", "PVs gone (s)", "DeleteVolume calls", "requests each", "409", "409 of others", "Warnings", "CPU (s)", "CPU of the control plane (s)", "strangers"}}
 	for _, s := range r.scenes() {
 		for _, who := range []string{Ours, Floor} {
 			t = t.With(
@@ -165,6 +166,7 @@ func (r Report) deletions() Table {
 				s.cell(who, "%.0f", func(m Measurement) float64 { return float64(len(m.Delete.Warnings)) }),
 				s.cell(who, "%.2f", func(m Measurement) float64 { return m.Delete.CPU }),
 				s.cell(who, "%.1f", func(m Measurement) float64 { return sum(m.Delete.ControlPlane) }),
+				s.cell(who, "%.0f %%", func(m Measurement) float64 { return m.Delete.Strangers * 100 }),
 			)
 		}
 	}

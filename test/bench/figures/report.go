@@ -104,6 +104,9 @@ type Phase struct {
 	Peak int64
 	// ControlPlane is the CPU time of its processes, in seconds.
 	ControlPlane map[string]float64
+	// Strangers is what part of the machine others used meanwhile, who have nothing
+	// to do with the benchmark: 0.5 is half of it. Figures of a busy machine say little.
+	Strangers float64
 }
 
 // Total returns how many requests there were.
