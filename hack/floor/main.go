@@ -43,8 +43,9 @@ func main() {
 	remove := flag.Bool("delete", false, "delete volumes instead of creating them")
 	flag.Parse()
 	ctx, cancel := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	defer cancel()
-	if err := run(ctx, *kubeconfig, *socket, *name, *remove); err != nil {
+	err := run(ctx, *kubeconfig, *socket, *name, *remove)
+	cancel()
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "floor:", err)
 		os.Exit(1)
 	}
