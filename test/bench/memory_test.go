@@ -128,7 +128,7 @@ func report(t *testing.T, found []footprint, c *crowd) {
 	t.Helper()
 	table := figures.Table{{"PVs + claims of others", "RSS after 10 s", "anonymous", "peak RSS", "CPU", "ready", "first claim bound"}}
 	for _, f := range found {
-		table.Add(fmt.Sprintf("%d + %d", f.Foreign, f.Foreign),
+		table = table.With(fmt.Sprintf("%d + %d", f.Foreign, f.Foreign),
 			fmt.Sprintf("%.1f MiB", mib(f.Settled)), fmt.Sprintf("%.1f MiB", mib(f.Anonymous)), fmt.Sprintf("%.1f MiB", mib(f.Peak)),
 			fmt.Sprintf("%.2f s", f.CPU.Seconds()), fmt.Sprintf("%.2f s", f.Ready.Seconds()), fmt.Sprintf("%.2f s", f.FirstBound.Seconds()))
 	}
