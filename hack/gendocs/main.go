@@ -48,6 +48,8 @@ func flags() string {
 	page.WriteString("\n## Logging\n\n| Flag | Default | Meaning |\n|---|---|---|\n" + logging.String())
 	page.WriteString("\n## Environment\n\n| Variable | Meaning |\n|---|---|\n")
 	page.WriteString("| `KUBECONFIG` | if set, overrides `--kubeconfig` |\n")
+	page.WriteString("| `GOGC` | how garbage is collected (Go, package runtime); 50 if it is not set |\n")
+	page.WriteString("| `GOMEMLIMIT` | how much memory Go tries to keep to; nine tenths of the container's limit if it is not set |\n")
 	page.WriteString("| `POD_NAMESPACE` | namespace of the lease when `--leader-election-namespace` is not given |\n")
 	page.WriteString("\n## Exit codes\n\n| Code | Meaning |\n|---|---|\n")
 	page.WriteString("| 0 | asked to stop (SIGTERM, SIGINT), or `--help`, `--version` |\n")

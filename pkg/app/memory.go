@@ -3,7 +3,6 @@ package app
 import (
 	"context"
 	"math"
-	"os"
 	"runtime/debug"
 
 	"github.com/KimMachineGun/automemlimit/memlimit"
@@ -22,10 +21,10 @@ const (
 
 // tuneMemory makes the process fit into its container: the nearer it is to the limit of
 // its cgroup, the harder it works to stay below. The environment variables GOMEMLIMIT
-// and GOGC go before (Go, package runtime).
-func tuneMemory(ctx context.Context, cgroup memlimit.Provider) {
+// and GOGC (ownGC) go before (Go, package runtime).
+func tuneMemory(ctx context.Context, cgroup memlimit.Provider, ownGC bool) {
 	logger := klog.FromContext(ctx)
-	if _, set := os.LookupEnv("GOGC"); !set {
+	if !ownGC {
 		debug.SetGCPercent(gcPercent)
 	}
 	limit, err := memlimit.Set(memlimit.WithProvider(cgroup), memlimit.WithRatio(limitShare))

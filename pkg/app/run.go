@@ -33,7 +33,7 @@ const terminationLog = "/dev/termination-log"
 func Run(ctx context.Context, o *options.Options, version string) error {
 	logger := klog.FromContext(ctx)
 	logger.Info("Starting", "program", "csi-clone-provisioner", "version", version, "clonePolicy", o.ClonePolicy, "crossNamespace", o.CrossNamespace)
-	tuneMemory(ctx, memlimit.FromCgroup)
+	tuneMemory(ctx, memlimit.FromCgroup, o.OwnGC)
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
 

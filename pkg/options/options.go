@@ -63,6 +63,8 @@ type Options struct {
 	Version bool
 	// Logging is how to log.
 	Logging *logsapi.LoggingConfiguration
+	// OwnGC: the environment variable GOGC says how garbage is collected.
+	OwnGC bool
 }
 
 // ClonePolicy is the value of --clone-policy.
@@ -135,6 +137,7 @@ func parse(args []string, env Environment) (*Options, error) {
 	if path, found := env("KUBECONFIG"); found && path != "" {
 		o.Kubeconfig = path
 	}
+	_, o.OwnGC = env("GOGC")
 	if o.LeaderElection.Namespace == "" {
 		o.LeaderElection.Namespace = podNamespace(env)
 	}

@@ -271,6 +271,22 @@ func TestEnvironment(t *testing.T) {
 	}
 }
 
+func TestOwnGC(t *testing.T) {
+	for value, set := range map[string]bool{"": false, "100": true} {
+		vars := map[string]string{"POD_NAMESPACE": "pods"}
+		if set {
+			vars["GOGC"] = value
+		}
+		o, err := options.Parse(nil, environment(vars))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if o.OwnGC != set {
+			t.Errorf("GOGC %q: OwnGC is %v, want %v", value, o.OwnGC, set)
+		}
+	}
+}
+
 // What the file of the service account says depends on where the test runs; that
 // there is a namespace does not.
 func TestNamespaceIsNeverEmpty(t *testing.T) {
