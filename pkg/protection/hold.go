@@ -152,16 +152,16 @@ func (c *Controller) lost(source *v1.PersistentVolumeClaim) {
 }
 
 func (c *Controller) wrote(live *v1.PersistentVolumeClaim, present bool) {
-	if live.DeletionTimestamp != nil && len(live.Finalizers) == 0 {
-		c.forget(live.UID) // that was its end
-		return
-	}
 	c.mu.Lock()
 	c.written[live.UID] = write{present: present, version: live.ResourceVersion}
 	c.mu.Unlock()
 	// The watch may have been faster than the reply.
-	if cached := c.Caches.Claim(live.Namespace, live.Name); cached != nil {
+	cached := c.Caches.Claim(live.Namespace, live.Name)
+	switch gone := cached == nil || cached.UID != live.UID; {
+	case !gone:
 		c.caughtUp(cached)
+	case live.DeletionTimestamp != nil && len(live.Finalizers) == 0:
+		c.forget(live.UID) // that was its end
 	}
 }
 

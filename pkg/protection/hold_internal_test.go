@@ -13,6 +13,7 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/utils/clock"
+	"k8s.io/utils/ptr"
 
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/claimwriter"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/informers"
@@ -188,6 +189,7 @@ func TestPresent(t *testing.T) {
 		{"we took it off and the cache is behind", claim("db", "5", finalizer), claim("db", "6"), false, false},
 		{"we wrote it and somebody took it off since", claim("db", "7"), claim("db", "6", finalizer), true, false},
 		{"we wrote it and the cache has that", claim("db", "6", finalizer), claim("db", "6", finalizer), true, true},
+		{"we took it off, that was the source's end, and the cache is behind", claim("db", "5", finalizer), ended(claim("db", "6")), false, false},
 		{"versions are numbers, not words", claim("db", "9"), claim("db", "10", finalizer), true, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -197,6 +199,24 @@ func TestPresent(t *testing.T) {
 			}
 			if got, known := controller.present(c.cached); got != c.want || !known {
 				t.Errorf("got %t, known %t", got, known)
+			}
+		})
+	}
+}
+
+// ended returns the claim as the answer shows it that takes the last finalizer off.
+func ended(c *v1.PersistentVolumeClaim) *v1.PersistentVolumeClaim {
+	c.DeletionTimestamp = ptr.To(metav1.Now())
+	return c
+}
+
+func TestASourceThatIsGoneIsForgotten(t *testing.T) {
+	for name, objects := range map[string][]metav1.Object{"it is gone from the cache": nil, "there is another of its name": {named("db")}} {
+		t.Run(name, func(t *testing.T) {
+			controller := controller(t, objects...)
+			controller.wrote(ended(claim("db", "6")), false)
+			if len(controller.written) > 0 {
+				t.Errorf("it is remembered: %v", controller.written)
 			}
 		})
 	}

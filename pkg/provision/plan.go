@@ -99,9 +99,11 @@ func (p *Provisioner) classOf(claim *v1.PersistentVolumeClaim, before func(waitl
 
 // facts gathers what the rules of package source ask for.
 func (p *Provisioner) facts(claim *v1.PersistentVolumeClaim, recorded bool, before func(waitlist.Object)) source.Facts {
+	state, known := p.Ledger.State(claim.UID)
 	facts := source.Facts{
 		Claim: claim, Driver: p.Driver.Name, CanClone: p.Driver.CanClone(), Recorded: recorded,
 		Found:  record.On(p.Keys, claim),
+		LetGo:  known && state == ledger.Closed,
 		Strict: p.Strict(), OtherNamespaces: p.OtherNamespaces,
 	}
 	ref := source.Of(claim)

@@ -71,7 +71,7 @@ func sourceExists(f Facts, ref Ref) verdict.Verdict {
 // the source until it is through. So does one that an earlier process may have
 // begun: it is older than the deletion, and the source is still protected.
 func sourceNotDeleting(f Facts, ref Ref) verdict.Verdict {
-	if f.Recorded || f.Source.DeletionTimestamp == nil || begunBefore(f) {
+	if f.Recorded || f.Source.DeletionTimestamp == nil || !f.LetGo && begunBefore(f) {
 		return verdict.Verdict{}
 	}
 	return verdict.Refused(verdict.CloneSourceDeleting,

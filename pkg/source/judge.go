@@ -24,6 +24,9 @@ type Facts struct {
 	Recorded bool
 	// Found: the claim carries a record, for which nobody has vouched yet.
 	Found bool
+	// LetGo: this process has taken the claim off record, for nothing exists: nobody has
+	// begun with it.
+	LetGo bool
 	// Strict: rules 5 and 6 hold (--clone-policy=strict).
 	Strict bool
 	// OtherNamespaces: the source may be in another namespace

@@ -373,6 +373,7 @@ func TestRule4(t *testing.T) {
 		{"one that an earlier process may have begun goes on", begun(-time.Minute), ready(10 << 30), verdict.Verdict{}},
 		{"one of the same second is refused", begun(0), nil, refused},
 		{"unless it has a record", func(f *source.Facts) { begun(0)(f); f.Found = true }, ready(10 << 30), verdict.Verdict{}},
+		{"nor one that this process has let go", func(f *source.Facts) { begun(-time.Second)(f); f.LetGo = true }, nil, refused},
 		{"a record does not help one that came later", func(f *source.Facts) { begun(time.Second)(f); f.Found = true }, nil, refused},
 		{"one that came after the deletion is refused, although others hold the source", begun(time.Second), nil, refused},
 		{"one that came before is refused if nobody protects the source", func(f *source.Facts) {

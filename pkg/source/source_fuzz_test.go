@@ -125,7 +125,7 @@ func contract(f source.Facts) map[string]bool {
 	rules["rule 3: of the driver"] = csi != nil && csi.Driver == f.Driver
 	protected := slices.Contains(f.Source.Finalizers, "provisioner.storage.kubernetes.io/cloning-protection")
 	rules["rule 4: not being deleted, unless the work has begun or may have"] = f.Recorded || f.Source.DeletionTimestamp == nil ||
-		protected && (f.Claim.CreationTimestamp.Unix() < f.Source.DeletionTimestamp.Unix() ||
+		!f.LetGo && protected && (f.Claim.CreationTimestamp.Unix() < f.Source.DeletionTimestamp.Unix() ||
 			f.Found && f.Claim.CreationTimestamp.Unix() == f.Source.DeletionTimestamp.Unix())
 	rules["rule 5: the same class, if the policy is strict and the work has not begun"] = !f.Strict || f.Recorded || source.ClassName(f.Source) == source.ClassName(f.Claim)
 	rules["rule 7: the same mode"] = block(f.Source) == block(f.Claim)
@@ -246,7 +246,7 @@ func arrange(bits uint32, kind, name, phase string) source.Facts {
 			facts.Claim.CreationTimestamp = metav1.NewTime(time.Unix(second, 0))
 		}
 	}
-	facts.Found = on(27)
+	facts.Found, facts.LetGo = on(27), on(28)
 	return facts
 }
 
