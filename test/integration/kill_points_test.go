@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -185,6 +186,8 @@ type mortal struct {
 	// gone into it, right before the kill.
 	victim chan *kit.Provisioner
 	shut   chan struct{}
+	// kept, when it is called, keeps the trap from shutting, unless it has.
+	kept func() (shut bool)
 	// kills is how many processes died in traps.
 	kills int
 	// meanwhile is what happens between the first death and the next process.
@@ -208,7 +211,13 @@ func (w *mortal) mark() {
 // lay lays the next trap, if there is one, for whoever is given to w.victim.
 func (w *mortal) lay() {
 	victim, shut := make(chan *kit.Provisioner, 1), make(chan struct{})
+	var first sync.Once // of shutting and being taken away
 	w.victim, w.shut = victim, shut
+	w.kept = func() bool {
+		hasShut := true
+		first.Do(func() { hasShut = false })
+		return hasShut
+	}
 	if len(w.traps) == 0 {
 		return
 	}
@@ -221,8 +230,10 @@ func (w *mortal) lay() {
 			return
 		}
 		p := <-victim
-		close(shut)
-		_ = syscall.Kill(p.PID(), syscall.SIGKILL) // if it ended by itself, revive says so
+		first.Do(func() {
+			close(shut)
+			_ = syscall.Kill(p.PID(), syscall.SIGKILL) // if it ended by itself, revive says so
+		})
 	}()
 }
 
@@ -270,9 +281,14 @@ func (w *mortal) until(what string, check func() error) {
 	})
 }
 
-// disarm takes away a trap that nobody went into.
+// disarm takes away a trap that nobody went into. Who was caught by it in the same
+// moment is waited for: another one follows.
 func (w *mortal) disarm() {
+	w.t.Helper()
 	w.traps = nil
+	if w.kept() {
+		w.p.Wait()
+	}
 	w.Gateway().Reset()
 	w.Faults.Reset()
 	w.revive()
