@@ -125,7 +125,7 @@ func build(ctx context.Context, o *options.Options, clients clients, driver *csi
 		Workers:  o.WorkerThreads, Timeout: o.Timeout,
 		RetryStart: o.RetryIntervalStart, RetryMax: o.RetryIntervalMax, Clock: clock.RealClock{},
 	})
-	h.engine = controller.NewProvisionController(ctx, provision.EngineClient(client, component, h.provisioner), driver.Name, h.provisioner,
+	h.engine = controller.NewProvisionController(ctx, provision.EngineClient(client, component, h.provisioner, h.recorder), driver.Name, h.provisioner,
 		engineOptions(o, h, facade, p.engineMetrics)...)
 	h.engine.ControllerWaitGroup(h.workers)
 	p.registry.MustRegister(observe.Gauges(h.caches.Recorded, h.intake.Waiting)...)

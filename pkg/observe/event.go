@@ -84,6 +84,9 @@ func cut(message string) string {
 func (r *Recorder) deliver(event *v1.Event, count int32) (int32, error) {
 	ctx, cancel := context.WithTimeout(r.ctx, sendPatience)
 	defer cancel()
+	if event.Count > 1 {
+		count = event.Count - 1
+	}
 	if count > 0 {
 		after, err := r.repeat(ctx, event, count+1)
 		if !apierrors.IsNotFound(err) {
@@ -114,6 +117,9 @@ func (r *Recorder) create(ctx context.Context, event *v1.Event) error {
 // now if that is known.
 func (r *Recorder) repeat(ctx context.Context, event *v1.Event, count int32) (int32, error) {
 	change := map[string]any{"lastTimestamp": event.LastTimestamp}
+	if event.Count > 1 {
+		change["message"] = event.Message // of several that are alike
+	}
 	if count > 0 {
 		change["count"] = count
 	}

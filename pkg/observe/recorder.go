@@ -53,7 +53,7 @@ type Recorder struct {
 	stopped bool
 }
 
-// topic is what there is to be said about one claim.
+// topic is what there is to be said about one object: a claim, or a PV.
 type topic struct {
 	uid   types.UID
 	said  verdict.Verdict // last; without a reason if that was forgotten
@@ -96,10 +96,30 @@ func (r *Recorder) Say(claim *v1.PersistentVolumeClaim, v verdict.Verdict) {
 		return
 	}
 	t.said, t.again = v, now.Add(renewAfter)
+	r.queue(t, newEvent(r.component, claim, v, now))
+}
+
+// Send sends an event that somebody else made, in the order of what is said
+// about its object. With a count above 1 it replaces the count and the message of
+// an event of that name.
+func (r *Recorder) Send(event *v1.Event) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	t := r.topics[event.InvolvedObject.UID]
+	if t == nil {
+		t = &topic{uid: event.InvolvedObject.UID}
+		r.topics[t.uid] = t
+	}
+	r.queue(t, event)
+	r.dropIfDone(t)
+}
+
+// queue puts an event behind those of its topic. The caller holds mu.
+func (r *Recorder) queue(t *topic, event *v1.Event) {
 	if r.stopped {
 		return
 	}
-	t.queue = append(t.queue, newEvent(r.component, claim, v, now))
+	t.queue = append(t.queue, event)
 	if !t.busy {
 		t.busy = true
 		r.push(t)

@@ -244,6 +244,61 @@ func TestEventsAboutOneClaimGoOutInOrder(t *testing.T) {
 	}
 }
 
+// What the engine says goes the same way, between what else is said of the claim.
+func TestWhatOthersSayIsSentInItsTurn(t *testing.T) {
+	s := startServer(t)
+	r, _ := startRecorder(t, s)
+	claim := claimOf("copy")
+	said := func(name, reason, message string, count int32) *v1.Event {
+		event := newEvent("engine", claim, verdict.Waiting(verdict.Reason(reason), "%s", message), start())
+		event.Name, event.Count = name, count
+		return event
+	}
+	r.Say(claim, notFound())
+	r.Send(said("copy.1", "Provisioning", "it is made", 1))
+	r.Send(said("copy.2", "ProvisioningFailed", "no space", 1))
+	r.Say(claim, notBound())
+	r.Send(said("copy.2", "ProvisioningFailed", "no space at all", 2))
+	r.Send(said("copy.3", "ProvisioningFailed", "of an hour ago", 7))
+	idle(t, r)
+	var order []string
+	for _, request := range s.requests() {
+		suffix := request.name[len("copy."):]
+		if suffix[0] == '0' {
+			suffix = "ours"
+		}
+		order = append(order, request.verb+" "+suffix)
+	}
+	if got, want := strings.Join(order, ", "), "POST ours, POST 1, POST 2, POST ours, PATCH 2, PATCH 3, POST 3"; got != want {
+		t.Fatalf("requests are %q, want %q", got, want)
+	}
+	for _, event := range s.kept() {
+		switch event.Name {
+		case "copy.2":
+			if event.Count != 2 || event.Message != "no space at all" || event.Source.Component != "engine" {
+				t.Errorf("the repeat is %q, %d times, from %s", event.Message, event.Count, event.Source.Component)
+			}
+		case "copy.3":
+			if event.Count != 7 {
+				t.Errorf("a repeat of what the API server has forgotten counts %d, want 7", event.Count)
+			}
+		}
+	}
+
+	r.Forget(claim.UID)
+	r.Send(said("copy.4", "ProvisioningSucceeded", "it is made", 1))
+	idle(t, r)
+	if r.mu.Lock(); len(r.topics) != 0 {
+		t.Errorf("%d topics are kept", len(r.topics))
+	}
+	r.mu.Unlock()
+	r.Stop()
+	r.Send(said("copy.5", "ProvisioningFailed", "too late", 1))
+	if got := len(s.kept()); got != 6 {
+		t.Errorf("there are %d events after the end, want 6", got)
+	}
+}
+
 func TestWhatFailsIsTriedAgainIfThatCanHelp(t *testing.T) {
 	for _, c := range []struct {
 		name  string

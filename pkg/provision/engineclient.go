@@ -12,12 +12,20 @@ import (
 
 // EngineClient is the client that the engine gets. It answers the engine's own
 // create of a PV without a call, because Provision has saved that PV already;
-// so the engine's events and metrics stay right. And it gives the engine's
-// events a constant source, where the engine makes up a random one. And it
-// deletes no PV but the one whose volume was deleted, where the engine knows only
-// its name; see PVDeletions.
-func EngineClient(client kubernetes.Interface, component string, pvs PVDeletions) kubernetes.Interface {
-	return engineClient{client, component, pvs}
+// so the engine's events and metrics stay right. It sends the engine's events by
+// way of the sender, from a constant source, where the engine makes up a random
+// one. And it deletes no PV but the one whose volume was deleted, where the engine
+// knows only its name; see PVDeletions.
+func EngineClient(client kubernetes.Interface, component string, pvs PVDeletions, events EventSender) kubernetes.Interface {
+	return engineClient{client, component, pvs, events}
+}
+
+// EventSender takes events that are to be sent. It does not wait for that: the
+// engine's own queue has an end, and what comes while it is full is dropped.
+type EventSender interface {
+	// Send is given an event that is complete. With a count above 1 it is the
+	// repeat of an event of that name.
+	Send(event *v1.Event)
 }
 
 // PVDeletions knows which PVs the engine is deleting.
@@ -33,16 +41,18 @@ type engineClient struct {
 	kubernetes.Interface
 	component string
 	pvs       PVDeletions
+	events    EventSender
 }
 
 func (c engineClient) CoreV1() corev1.CoreV1Interface {
-	return engineCore{c.Interface.CoreV1(), c.component, c.pvs}
+	return engineCore{c.Interface.CoreV1(), c.component, c.pvs, c.events}
 }
 
 type engineCore struct {
 	corev1.CoreV1Interface
 	component string
 	pvs       PVDeletions
+	events    EventSender
 }
 
 func (c engineCore) PersistentVolumes() corev1.PersistentVolumeInterface {
@@ -50,7 +60,7 @@ func (c engineCore) PersistentVolumes() corev1.PersistentVolumeInterface {
 }
 
 func (c engineCore) Events(namespace string) corev1.EventInterface {
-	return constantEvents{c.CoreV1Interface.Events(namespace), c.component}
+	return queuedEvents{c.CoreV1Interface.Events(namespace), c.component, c.events}
 }
 
 type savedVolumes struct {
@@ -81,18 +91,21 @@ func (savedVolumes) Create(_ context.Context, pv *v1.PersistentVolume, _ metav1.
 	return pv, nil
 }
 
-type constantEvents struct {
+type queuedEvents struct {
 	corev1.EventInterface
 	component string
+	events    EventSender
 }
 
-// CreateWithEventNamespace is what client-go's event sink calls.
-func (e constantEvents) CreateWithEventNamespace(event *v1.Event) (*v1.Event, error) {
-	return e.CreateWithEventNamespaceWithContext(context.Background(), event)
-}
-
-// CreateWithEventNamespaceWithContext is the same with a context.
-func (e constantEvents) CreateWithEventNamespaceWithContext(ctx context.Context, event *v1.Event) (*v1.Event, error) {
+// CreateWithEventNamespace is what client-go's event sink calls for a new event.
+func (e queuedEvents) CreateWithEventNamespace(event *v1.Event) (*v1.Event, error) {
 	event.Source.Component, event.ReportingController = e.component, e.component
-	return e.EventInterface.CreateWithEventNamespaceWithContext(ctx, event)
+	e.events.Send(event)
+	return event, nil
+}
+
+// PatchWithEventNamespace is what it calls for an event that was repeated, which
+// has the new count and message.
+func (e queuedEvents) PatchWithEventNamespace(event *v1.Event, _ []byte) (*v1.Event, error) {
+	return e.CreateWithEventNamespace(event)
 }

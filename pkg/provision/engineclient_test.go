@@ -26,15 +26,10 @@ type core struct {
 	corev1.CoreV1Interface
 	deleted []string
 	guarded []types.UID
-	sent    []*v1.Event
-	sentTo  string
 }
 
 func (c *core) PersistentVolumes() corev1.PersistentVolumeInterface { return volumes{core: c} }
-func (c *core) Events(namespace string) corev1.EventInterface {
-	c.sentTo = namespace
-	return events{core: c}
-}
+func (c *core) Events(string) corev1.EventInterface                 { return nil }
 
 type volumes struct {
 	corev1.PersistentVolumeInterface
@@ -49,19 +44,14 @@ func (v volumes) Delete(_ context.Context, name string, options metav1.DeleteOpt
 	return nil
 }
 
-type events struct {
-	corev1.EventInterface
-	core *core
-}
+// sender is given what the engine says.
+type sender struct{ sent []*v1.Event }
 
-func (e events) CreateWithEventNamespaceWithContext(_ context.Context, event *v1.Event) (*v1.Event, error) {
-	e.core.sent = append(e.core.sent, event)
-	return event, nil
-}
+func (s *sender) Send(event *v1.Event) { s.sent = append(s.sent, event) }
 
 func TestEngineClientAnswersTheCreateOfASavedPV(t *testing.T) {
 	behind := &core{}
-	client := provision.EngineClient(outer{core: behind}, "clone-provisioner", deleting{})
+	client := provision.EngineClient(outer{core: behind}, "clone-provisioner", deleting{}, &sender{})
 	pv := &v1.PersistentVolume{ObjectMeta: metav1.ObjectMeta{Name: "pvc-1"}}
 	got, err := client.CoreV1().PersistentVolumes().Create(t.Context(), pv, metav1.CreateOptions{})
 	if err != nil || got != pv {
@@ -78,7 +68,7 @@ func TestEngineClientAnswersTheCreateOfASavedPV(t *testing.T) {
 // The name may be another claim's by the time the engine deletes its PV.
 func TestEngineClientDeletesOnlyThePVWhoseVolumeIsDeleted(t *testing.T) {
 	behind := &core{}
-	client := provision.EngineClient(outer{core: behind}, "clone-provisioner", deleting{})
+	client := provision.EngineClient(outer{core: behind}, "clone-provisioner", deleting{}, &sender{})
 	if err := client.CoreV1().PersistentVolumes().Delete(t.Context(), "pvc-deleting", metav1.DeleteOptions{}); err != nil {
 		t.Error(err)
 	}
@@ -93,21 +83,30 @@ type deleting struct{}
 func (deleting) Deleting(pv string) (types.UID, bool) { return "uid-deleting", pv == "pvc-deleting" }
 func (deleting) Patched(string)                       {}
 
-func TestEngineClientNamesTheSourceOfEvents(t *testing.T) {
-	behind := &core{}
-	sink := &corev1.EventSinkImpl{Interface: provision.EngineClient(outer{core: behind}, "clone-provisioner", deleting{}).CoreV1().Events("")}
+// The engine's library drops events while its queue is full, which it is soon if each
+// has to wait for the API server.
+func TestEngineClientSendsNoEventItself(t *testing.T) {
+	queue := &sender{}
+	client := provision.EngineClient(outer{core: &core{}}, "clone-provisioner", deleting{}, queue)
+	sink := &corev1.EventSinkImpl{Interface: client.CoreV1().Events("")}
 	event := &v1.Event{
-		ObjectMeta: metav1.ObjectMeta{Namespace: "shop"}, Reason: "ProvisioningSucceeded",
+		ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "copy.1"}, Reason: "ProvisioningFailed", Count: 1,
 		Source: v1.EventSource{Component: "clone.example.com_host_1b2c", Host: "host"}, ReportingController: "clone.example.com_host_1b2c",
 	}
 	if _, err := sink.Create(event); err != nil {
 		t.Fatal(err)
 	}
-	if len(behind.sent) != 1 || behind.sentTo != "" {
-		t.Fatalf("sent %v to namespace %q", behind.sent, behind.sentTo)
+	again := event.DeepCopy()
+	again.Count, again.Source.Component = 2, "clone.example.com_host_1b2c"
+	if _, err := sink.Patch(again, []byte(`{"count":2}`)); err != nil {
+		t.Fatal(err)
 	}
-	sent := behind.sent[0]
-	if sent.Source.Component != "clone-provisioner" || sent.ReportingController != "clone-provisioner" || sent.Reason != "ProvisioningSucceeded" {
-		t.Errorf("sent %+v", sent)
+	if len(queue.sent) != 2 {
+		t.Fatalf("queued are %v, want both", queue.sent)
+	}
+	for i, sent := range queue.sent {
+		if sent.Source.Component != "clone-provisioner" || sent.ReportingController != "clone-provisioner" || sent.Name != "copy.1" || int(sent.Count) != i+1 {
+			t.Errorf("queued is %+v", sent)
+		}
 	}
 }
