@@ -95,7 +95,7 @@ func TestAFinalErrorIsToldAndTriedAgain(t *testing.T) {
 
 func TestAClaimThatFailedForGoodGoesAtOnceWhenItIsDeleted(t *testing.T) {
 	t.Parallel()
-	env, _ := withSource(t)
+	env, _ := withSource(t, noBackOff, noBackOffMax) // no call comes between the count and the deletion
 	env.Faults.On("CreateVolume").When(ofClones).Fail(codes.InvalidArgument, "never")
 	env.Create(env.Claim("copy", kit.CloneOf("src")))
 	env.WaitEvent("copy", "ProvisioningFailed")
