@@ -48,6 +48,7 @@ type Env struct {
 
 	// namespaces are all that belong to the test.
 	namespaces   []string
+	classes      []string
 	provisioners []*Provisioner
 	// account is whom the API server takes the provisioners for.
 	account account
@@ -175,11 +176,12 @@ func (e *Env) Beside(t *testing.T) *Env {
 	t.Helper()
 	other := *e
 	id := newID()
-	other.t, other.Namespace, other.Class = t, id, id
+	other.t, other.Namespace, other.Class, other.classes = t, id, id, nil
 	other.AddNamespace(other.Namespace)
 	e.namespaces = append(e.namespaces, other.Namespace)
 	other.namespaces = []string{other.Namespace}
 	other.CreateClass(other.Class)
+	e.classes = append(e.classes, other.Class)
 	t.Logf("namespace %s, driver %s, logs in %s", other.Namespace, other.DriverName, other.dir)
 	return &other
 }
@@ -215,6 +217,7 @@ func (e *Env) CreateClass(name string, changes ...func(*storagev1.StorageClass))
 	if err != nil {
 		e.t.Fatalf("creating StorageClass %q: %v", name, err)
 	}
+	e.classes = append(e.classes, name)
 	return created
 }
 

@@ -8,6 +8,10 @@ import (
 	"syscall"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/test/kit/process"
 )
 
@@ -87,6 +91,53 @@ func (e *Env) finish() {
 	if err := e.Driver.Close(); err != nil {
 		e.t.Errorf("stopping driver %q: %v", e.DriverName, err)
 	}
+	if e.world == shared && !e.t.Failed() {
+		if err := e.clearAway(); err != nil {
+			e.t.Logf("what the test has made is not cleared away: %v", err)
+		}
+	}
+}
+
+// clearAway takes claims, PVs and classes of the test out of the cluster, whatever
+// finalizers they have: each provisioner that another test starts would read them,
+// and each look at books would.
+func (e *Env) clearAway() error {
+	free := []byte(`{"metadata":{"finalizers":null}}`)
+	core := e.Admin.CoreV1()
+	for _, namespace := range e.namespaces {
+		claims, err := core.PersistentVolumeClaims(namespace).List(e.Ctx, metav1.ListOptions{})
+		if err != nil {
+			return err
+		}
+		for _, claim := range claims.Items {
+			err := core.PersistentVolumeClaims(namespace).Delete(e.Ctx, claim.Name, metav1.DeleteOptions{})
+			if err == nil {
+				_, err = core.PersistentVolumeClaims(namespace).Patch(e.Ctx, claim.Name, types.MergePatchType, free, metav1.PatchOptions{})
+			}
+			if err != nil && !apierrors.IsNotFound(err) {
+				return err
+			}
+		}
+	}
+	pvs, err := e.pvs()
+	if err != nil {
+		return err
+	}
+	for _, pv := range pvs {
+		err := core.PersistentVolumes().Delete(e.Ctx, pv.Name, metav1.DeleteOptions{})
+		if err == nil {
+			_, err = core.PersistentVolumes().Patch(e.Ctx, pv.Name, types.MergePatchType, free, metav1.PatchOptions{})
+		}
+		if err != nil && !apierrors.IsNotFound(err) {
+			return err
+		}
+	}
+	for _, class := range e.classes {
+		if err := e.Admin.StorageV1().StorageClasses().Delete(e.Ctx, class, metav1.DeleteOptions{}); err != nil && !apierrors.IsNotFound(err) {
+			return err
+		}
+	}
+	return nil
 }
 
 // CheckBooks waits until every volume has its PV, every PV its volume and no
