@@ -49,6 +49,8 @@ type Recorder struct {
 	mu      sync.Mutex
 	topics  map[types.UID]*topic
 	ready   []*topic // their first event may be sent now
+	later   []*topic // likewise, if it is one of Send
+	trailer bool     // a sender is at one of later
 	senders int
 	stopped bool
 }
@@ -59,13 +61,20 @@ type topic struct {
 	said  verdict.Verdict // last; without a reason if that was forgotten
 	again time.Time       // from then on the same is said again
 
-	queue   []*v1.Event
+	queue   []said
 	tries   int  // of the first in the queue
 	busy    bool // is ready, at a sender, or pausing
 	pausing bool // until resume
 
 	sent  string // name of the event that the API server took last
 	count int32  // of that event
+}
+
+// said is an event to be sent. Who waits needs to read why at once; progress, which is
+// what the engine tells, may come after it.
+type said struct {
+	*v1.Event
+	progress bool
 }
 
 // NewRecorder returns a recorder whose events come from component. It works
@@ -96,12 +105,14 @@ func (r *Recorder) Say(claim *v1.PersistentVolumeClaim, v verdict.Verdict) {
 		return
 	}
 	t.said, t.again = v, now.Add(renewAfter)
-	r.queue(t, newEvent(r.component, claim, v, now))
+	r.queue(t, said{newEvent(r.component, claim, v, now), false})
 }
 
 // Send sends an event that somebody else made, in the order of what is said
 // about its object. With a count above 1 it replaces the count and the message of
-// an event of that name.
+// an event of that name. These events are sent one after the other, so that what tells
+// of the work does not hold up the work: thousands of clones at once keep the API
+// server busy enough.
 func (r *Recorder) Send(event *v1.Event) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -110,12 +121,12 @@ func (r *Recorder) Send(event *v1.Event) {
 		t = &topic{uid: event.InvolvedObject.UID}
 		r.topics[t.uid] = t
 	}
-	r.queue(t, event)
+	r.queue(t, said{event, true})
 	r.dropIfDone(t)
 }
 
 // queue puts an event behind those of its topic. The caller holds mu.
-func (r *Recorder) queue(t *topic, event *v1.Event) {
+func (r *Recorder) queue(t *topic, event said) {
 	if r.stopped {
 		return
 	}
@@ -171,6 +182,10 @@ func (r *Recorder) Stop() {
 			r.push(t)
 		}
 	}
+	for r.senders < min(maxSenders, len(r.later)) {
+		r.senders++
+		r.sending.Go(r.send)
+	}
 	r.mu.Unlock()
 
 	sent := make(chan struct{})
@@ -201,10 +216,19 @@ func (r *Recorder) Stop() {
 // push makes a topic ready, and has a sender look after it. Senders end when
 // nothing is ready, so that an idle recorder costs nothing. The caller holds mu.
 func (r *Recorder) push(t *topic) {
-	r.ready = append(r.ready, t)
+	r.line(t)
 	if r.senders < maxSenders {
 		r.senders++
 		r.sending.Go(r.send)
+	}
+}
+
+// line puts a topic behind those that are ready. The caller holds mu.
+func (r *Recorder) line(t *topic) {
+	if t.queue[0].progress {
+		r.later = append(r.later, t)
+	} else {
+		r.ready = append(r.ready, t)
 	}
 }
 
@@ -215,7 +239,7 @@ func (r *Recorder) send() {
 		if t == nil {
 			return
 		}
-		count, err := r.deliver(event, count)
+		count, err := r.deliver(event.Event, count)
 		if pause := r.settle(t, event, count, err); pause > 0 {
 			r.clock.AfterFunc(pause, func() { r.resume(t) })
 		}
@@ -224,15 +248,20 @@ func (r *Recorder) send() {
 
 // next returns a topic and its first event; with the count of that event if it
 // is the one that the API server took last. Without a topic the sender ends.
-func (r *Recorder) next() (t *topic, event *v1.Event, count int32) {
+func (r *Recorder) next() (t *topic, event said, count int32) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if len(r.ready) == 0 || r.ctx.Err() != nil {
-		r.senders--
-		return nil, nil, 0
+	switch {
+	case r.ctx.Err() != nil:
+	case len(r.ready) > 0:
+		t = take(&r.ready)
+	case len(r.later) > 0 && (!r.trailer || r.stopped):
+		t, r.trailer = take(&r.later), true
 	}
-	t, r.ready[0] = r.ready[0], nil
-	r.ready = r.ready[1:]
+	if t == nil {
+		r.senders--
+		return nil, said{}, 0
+	}
 	event = t.queue[0]
 	if event.Name == t.sent {
 		count = t.count
@@ -240,12 +269,23 @@ func (r *Recorder) next() (t *topic, event *v1.Event, count int32) {
 	return t, event, count
 }
 
+// take returns the first of the topics, without which they are left.
+func take(topics *[]*topic) *topic {
+	t := (*topics)[0]
+	(*topics)[0] = nil
+	*topics = (*topics)[1:]
+	return t
+}
+
 // settle notes what became of a topic's first event, and returns how long to
 // pause before it is tried again. Otherwise the topic goes to the end of those
 // that are ready, so that nobody waits for one that has much to say.
-func (r *Recorder) settle(t *topic, event *v1.Event, count int32, err error) (pause time.Duration) {
+func (r *Recorder) settle(t *topic, event said, count int32, err error) (pause time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if event.progress {
+		r.trailer = false
+	}
 	if err != nil && r.ctx.Err() != nil {
 		return 0 // Stop counts it
 	}
@@ -264,10 +304,10 @@ func (r *Recorder) settle(t *topic, event *v1.Event, count int32, err error) (pa
 		klog.FromContext(r.ctx).V(2).Info("Event is given up", "claim", klog.KRef(event.Namespace, event.InvolvedObject.Name),
 			"reason", event.Reason, "tries", t.tries, "err", err)
 	}
-	t.tries, t.queue[0] = 0, nil
+	t.tries, t.queue[0] = 0, said{}
 	t.queue = t.queue[1:]
 	if len(t.queue) > 0 {
-		r.ready = append(r.ready, t) // this sender is free for it
+		r.line(t) // this sender is free for it
 		return 0
 	}
 	t.busy, t.queue = false, nil

@@ -299,6 +299,47 @@ func TestWhatOthersSayIsSentInItsTurn(t *testing.T) {
 	}
 }
 
+// Progress is told one thing after the other, and whoever waits is told before it; at
+// the end all is sent that can be.
+func TestProgressDoesNotHoldUpWhatPeopleWaitFor(t *testing.T) {
+	const claims = 20
+	s := startServer(t)
+	r, _ := startRecorder(t, s)
+	open := make(chan struct{})
+	var progress atomic.Int32
+	s.do(func(request requested, _ *http.Request) int {
+		if !strings.HasPrefix(request.claim, "copy") {
+			return 0
+		}
+		progress.Add(1)
+		<-open
+		return 0
+	})
+	for i := range claims {
+		claim := claimOf(fmt.Sprint("copy-", i))
+		event := newEvent("engine", claim, verdict.Waiting("Provisioning", "it is made"), start())
+		r.Send(event)
+	}
+	for i := range claims {
+		r.Say(claimOf(fmt.Sprint("waiting-", i)), notFound())
+	}
+	eventually(t, "whoever waits is told", func() bool { return len(s.kept()) == claims })
+	if n := progress.Load(); n != 1 {
+		t.Errorf("%d events of progress were on their way at once, want 1", n)
+	}
+	ended := make(chan struct{})
+	go func() {
+		r.Stop()
+		close(ended)
+	}()
+	eventually(t, "the rest is sent by as many as there may be", func() bool { return progress.Load() == maxSenders })
+	close(open)
+	<-ended
+	if n := len(s.kept()); n != 2*claims {
+		t.Errorf("%d events are sent, want %d", n, 2*claims)
+	}
+}
+
 func TestWhatFailsIsTriedAgainIfThatCanHelp(t *testing.T) {
 	for _, c := range []struct {
 		name  string
