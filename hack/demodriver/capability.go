@@ -17,13 +17,14 @@ const (
 	canListVolumes     = csi.ControllerServiceCapability_RPC_LIST_VOLUMES
 	canGetCapacity     = csi.ControllerServiceCapability_RPC_GET_CAPACITY
 	canMultiWriter     = csi.ControllerServiceCapability_RPC_SINGLE_NODE_MULTI_WRITER
+	canModify          = csi.ControllerServiceCapability_RPC_MODIFY_VOLUME
 )
 
 // controllerCapabilities are those offered when none is switched off.
 func controllerCapabilities() []csi.ControllerServiceCapability_RPC_Type {
 	return []csi.ControllerServiceCapability_RPC_Type{
 		canCreateVolumes, canClone, canCreateSnapshots, canListSnapshots,
-		canListVolumes, canGetCapacity, canMultiWriter,
+		canListVolumes, canGetCapacity, canMultiWriter, canModify,
 	}
 }
 
@@ -36,6 +37,9 @@ func pluginCapabilities() []csi.PluginCapability_Service_Type {
 
 // can is true when a controller capability is offered.
 func (d *Driver) can(rpc csi.ControllerServiceCapability_RPC_Type) bool {
+	if rpc == canModify && !d.cfg.Modifies {
+		return false
+	}
 	return slices.Contains(controllerCapabilities(), rpc) && !slices.Contains(d.cfg.Without, rpc)
 }
 
@@ -53,6 +57,16 @@ func (d *Driver) demand(rpc csi.ControllerServiceCapability_RPC_Type) error {
 		return nil
 	}
 	return status.Errorf(codes.Unimplemented, "driver %q does not offer %s", d.cfg.Name, rpc)
+}
+
+// authenticate answers a call that does not carry the secrets which the driver wants.
+func (d *Driver) authenticate(secrets map[string]string) error {
+	for key, value := range d.cfg.Secrets {
+		if secrets[key] != value {
+			return status.Errorf(codes.Unauthenticated, "driver %q wants another secret under key %q", d.cfg.Name, key)
+		}
+	}
+	return nil
 }
 
 // checkCapabilities returns why the driver cannot make a volume that has all of

@@ -52,6 +52,11 @@ type Config struct {
 	// WithoutPlugin lists plugin capabilities to leave out. Without
 	// CONTROLLER_SERVICE there is no controller service.
 	WithoutPlugin []csi.PluginCapability_Service_Type
+	// Secrets are what calls that create or delete a volume must carry, else they are
+	// answered UNAUTHENTICATED; empty means that anybody may.
+	Secrets map[string]string
+	// Modifies offers MODIFY_VOLUME: volumes have mutable parameters, any at all.
+	Modifies bool
 	// NoSync leaves it to the operating system when data reach the disk: faster,
 	// and safe against a crash of the driver but not of the machine.
 	NoSync bool

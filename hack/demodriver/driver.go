@@ -37,6 +37,8 @@ type Volume struct {
 	Block            bool
 	SourceVolumeID   string
 	SourceSnapshotID string
+	// MutableParameters are those that the volume has now.
+	MutableParameters map[string]string
 	// Path is the volume's directory, or its file if Block.
 	Path string
 }
@@ -104,7 +106,8 @@ func (d *Driver) Volumes() []Volume {
 		out = append(out, Volume{
 			ID: r.ID, Name: r.Name, Bytes: r.Bytes, Block: r.Block,
 			SourceVolumeID: r.SourceVolumeID, SourceSnapshotID: r.SourceSnapshotID,
-			Path: d.store.Volumes.Path(r.ID),
+			MutableParameters: r.MutableParameters,
+			Path:              d.store.Volumes.Path(r.ID),
 		})
 	}
 	return out

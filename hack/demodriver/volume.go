@@ -25,7 +25,10 @@ func (s *controller) CreateVolume(ctx context.Context, req *csi.CreateVolumeRequ
 	if req.GetName() == "" {
 		return nil, status.Error(codes.InvalidArgument, "name is empty")
 	}
-	if len(req.GetMutableParameters()) > 0 {
+	if err := d.authenticate(req.GetSecrets()); err != nil {
+		return nil, err
+	}
+	if len(req.GetMutableParameters()) > 0 && !d.can(canModify) {
 		return nil, status.Errorf(codes.InvalidArgument, "driver %q does not offer MODIFY_VOLUME, leave mutable_parameters empty", d.cfg.Name)
 	}
 	block, err := d.checkCapabilities(req.GetVolumeCapabilities())
@@ -87,7 +90,7 @@ func (d *Driver) newVolume(ctx context.Context, req *csi.CreateVolumeRequest, bl
 	if err := d.checkTopology(req.GetAccessibilityRequirements()); err != nil {
 		return nil, err
 	}
-	record := store.Record{Name: req.GetName(), Bytes: size, Block: block, Parameters: req.GetParameters()}
+	record := store.Record{Name: req.GetName(), Bytes: size, Block: block, Parameters: req.GetParameters(), MutableParameters: req.GetMutableParameters()}
 	if src.isSnapshot {
 		record.SourceSnapshotID = src.record.ID
 	} else {
@@ -125,6 +128,9 @@ func (s *controller) DeleteVolume(ctx context.Context, req *csi.DeleteVolumeRequ
 		return nil, err
 	}
 	defer done()
+	if err := d.authenticate(req.GetSecrets()); err != nil {
+		return nil, err
+	}
 	id := req.GetVolumeId()
 	if id == "" {
 		return nil, status.Error(codes.InvalidArgument, "volume_id is empty")

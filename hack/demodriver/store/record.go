@@ -16,6 +16,8 @@ type Record struct {
 	// Block is true when data is a file that stands for a block device.
 	Block      bool              `json:"block,omitempty"`
 	Parameters map[string]string `json:"parameters,omitempty"`
+	// MutableParameters are those that the volume has now.
+	MutableParameters map[string]string `json:"mutableParameters,omitempty"`
 	// SourceVolumeID is the volume that was cloned or snapshotted, if any. It
 	// may be gone.
 	SourceVolumeID string `json:"sourceVolumeID,omitempty"`

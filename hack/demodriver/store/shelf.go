@@ -143,6 +143,15 @@ func (d *Draft) Commit(r Record) (Record, error) {
 // Discard removes the draft and what is in it.
 func (d *Draft) Discard() error { return removeTree(d.dir) }
 
+// Save replaces the record of an object that is there.
+func (s *Shelf) Save(r Record) error {
+	if err := writeJSON(filepath.Join(s.dir, r.ID, recordFile), r, s.sync); err != nil {
+		return err
+	}
+	s.put(r)
+	return nil
+}
+
 // Remove deletes an object. Its absence is no error. It is gone with the rename;
 // when removing the data fails the error is returned and the rest goes at the
 // next Open.
