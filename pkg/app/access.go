@@ -43,11 +43,16 @@ type access struct {
 	attachments bool
 	// grants may be listed and watched, if they are served.
 	grants bool
+	// attributesMissing: the API server has no VolumeAttributesClasses.
+	attributesMissing bool
+	// attributesClasses may be listed and watched, are served and asked for.
+	attributesClasses bool
 }
 
 // look finds out what RBAC lets us do, and tells which rules are missing. publishes
-// says that the driver's volumes are attached to be used.
-func look(ctx context.Context, client kubernetes.Interface, o *options.Options, publishes bool) access {
+// says that the driver's volumes are attached to be used, modifies that it has
+// VolumeAttributesClasses.
+func look(ctx context.Context, client kubernetes.Interface, o *options.Options, publishes, modifies bool) access {
 	a := access{patchClaims: mayPatchClaims(ctx, client), attachments: publishes}
 	if publishes {
 		// Without it the caches are never filled.
@@ -65,6 +70,12 @@ func look(ctx context.Context, client kubernetes.Interface, o *options.Options, 
 		grants := informers.ReferenceGrants()
 		a.grants = may(ctx, client, right{grants.Group, grants.Resource, []string{"list", "watch"},
 			"clones of sources in other namespaces wait until it is granted"})
+	}
+	// Without the capability no claim with such a class gets so far that it is read.
+	if modifies && o.AttributesClasses != options.GateOff {
+		a.attributesMissing = !attributesServed(ctx, client)
+		a.attributesClasses = !a.attributesMissing && may(ctx, client, right{"storage.k8s.io", "volumeattributesclasses", []string{"list", "watch"},
+			"a claim's VolumeAttributesClass is read for each attempt, if get is granted, and a claim that waits for one looks again every few seconds"})
 	}
 	return a
 }
@@ -143,6 +154,24 @@ func missing(ctx context.Context, client kubernetes.Interface, r right) string {
 		}
 	}
 	return ""
+}
+
+// attributesServed says whether the API server serves VolumeAttributesClasses. Where it
+// does not say, it is taken to: then the requests themselves will tell.
+func attributesServed(ctx context.Context, client kubernetes.Interface) bool {
+	found := false
+	err := answered(ctx, func(context.Context) error {
+		list, err := client.Discovery().ServerResourcesForGroupVersion("storage.k8s.io/v1")
+		found = err == nil && slices.ContainsFunc(list.APIResources, func(r metav1.APIResource) bool { return r.Name == "volumeattributesclasses" })
+		return err
+	})
+	if err != nil && !apierrors.IsNotFound(err) {
+		return true
+	}
+	if !found {
+		klog.FromContext(ctx).Info("The API server has no VolumeAttributesClasses in storage.k8s.io/v1; claims with spec.volumeAttributesClassName are refused")
+	}
+	return found
 }
 
 // served says whether the API server serves ReferenceGrants, and tells if not.

@@ -24,7 +24,8 @@ type authority struct {
 	late, code int
 	// denied are the "verb resource" that are not granted.
 	denied []string
-	// kinds are the resources of the Gateway API; nil is a server without it.
+	// kinds are the resources of the API group that is asked about; nil is a server
+	// without it.
 	kinds []string
 	asked []string
 }
@@ -38,7 +39,7 @@ func (a *authority) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(a.code)
 		return
 	}
-	if strings.HasPrefix(r.URL.Path, "/apis/gateway") {
+	if strings.HasPrefix(r.URL.Path, "/apis/gateway") || strings.HasPrefix(r.URL.Path, "/apis/storage") {
 		if a.kinds == nil {
 			w.WriteHeader(http.StatusNotFound)
 			return
@@ -100,11 +101,43 @@ func TestLook(t *testing.T) {
 			access{patchClaims: true}, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			got := look(t.Context(), clientOf(t, c.server), &c.options, c.publishes)
+			got := look(t.Context(), clientOf(t, c.server), &c.options, c.publishes, false)
 			if got != c.want {
 				t.Errorf("got %+v, want %+v", got, c.want)
 			}
 			if asked := strings.Join(c.server.asked, ","); c.asked != "" && asked != c.asked {
+				t.Errorf("asked %s", asked)
+			}
+		})
+	}
+}
+
+func TestLookForVolumeAttributesClasses(t *testing.T) {
+	served, granted := &authority{kinds: []string{"storageclasses", "volumeattributesclasses"}}, "list volumeattributesclasses,watch volumeattributesclasses"
+	for _, c := range []struct {
+		name     string
+		server   *authority
+		gate     options.Gate
+		modifies bool
+		want     access
+		asked    string
+	}{
+		{"they are served and granted", served, options.GateAuto, true, access{patchClaims: true, attributesClasses: true}, granted},
+		{"the driver has none", &authority{}, options.GateOn, false, access{patchClaims: true}, ""},
+		{"the gate is closed", &authority{}, options.GateOff, true, access{patchClaims: true}, ""},
+		{"they are not served", &authority{kinds: []string{"storageclasses"}}, options.GateOn, true, access{patchClaims: true, attributesMissing: true}, ""},
+		{"the whole group is not served", &authority{}, options.GateAuto, true, access{patchClaims: true, attributesMissing: true}, ""},
+		{"they may not be watched", &authority{kinds: []string{"volumeattributesclasses"}, denied: []string{"watch volumeattributesclasses"}}, options.GateAuto, true,
+			access{patchClaims: true}, granted},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			o := options.Options{ClonePolicy: options.Compatible, AttributesClasses: c.gate}
+			got := look(t.Context(), clientOf(t, c.server), &o, false, c.modifies)
+			if got != c.want {
+				t.Errorf("got %+v, want %+v", got, c.want)
+			}
+			want := strings.TrimSuffix("patch persistentvolumeclaims,"+c.asked, ",")
+			if asked := strings.Join(c.server.asked, ","); asked != want {
 				t.Errorf("asked %s", asked)
 			}
 		})

@@ -73,7 +73,7 @@ type house struct {
 func build(ctx context.Context, o *options.Options, clients clients, driver *csidriver.Driver, p parts) (*house, error) {
 	client := clients.typed
 	publishes := driver.Controller[csi.ControllerServiceCapability_RPC_PUBLISH_UNPUBLISH_VOLUME]
-	access := look(ctx, client, o, publishes)
+	access := look(ctx, client, o, publishes, driver.CanModify())
 	keys := wellknown.RecordOf(driver.Name)
 	naming := record.Naming{Prefix: o.VolumeNamePrefix, UUIDLength: o.VolumeNameUUIDLength}
 	books := ledger.New(o.Timeout, clock.RealClock{})
@@ -87,9 +87,10 @@ func build(ctx context.Context, o *options.Options, clients clients, driver *csi
 	var err error
 	strict := o.ClonePolicy == options.Strict
 	h.caches, err = informers.New(client, driver.Name, h.keys(sourceOf, recorded), informers.Wanted{
-		Attachments: publishes || strict && access.attachments,
-		Grants:      clients.grants,
-		Served:      func(ctx context.Context) bool { return access.grants && served(ctx, client) },
+		Attachments:       publishes || strict && access.attachments,
+		AttributesClasses: access.attributesClasses,
+		Grants:            clients.grants,
+		Served:            func(ctx context.Context) bool { return access.grants && served(ctx, client) },
 	})
 	if err != nil {
 		return nil, err
@@ -115,7 +116,10 @@ func build(ctx context.Context, o *options.Options, clients clients, driver *csi
 		Pods:            h.pods,
 		AttachmentsTell: publishes,
 		OtherNamespaces: o.CrossNamespace,
-		Finished:        h.enqueue,
+
+		AttributesClasses: o.AttributesClasses == options.GateOn || o.AttributesClasses == options.GateAuto && !access.attributesMissing,
+		Tell:              h.recorder.SayOfPV,
+		Finished:          h.enqueue,
 	})
 	facade := informers.NewFacade(h.caches.OwnClaims, h.provisioner.Admitted)
 	h.intake = intake.New(intake.Config{
@@ -189,6 +193,7 @@ func (h *house) forgetDeletedPVs() error {
 		}
 		if pv, ok := obj.(*v1.PersistentVolume); ok {
 			h.provisioner.Gone(pv)
+			h.recorder.Forget(pv.UID)
 		}
 	}})
 	if err != nil {
@@ -254,7 +259,7 @@ func (p planner) Judge(claim *v1.PersistentVolumeClaim, recorded bool, before fu
 	}
 	return intake.Admission{
 		Source: plan.Source,
-		Pins:   record.Of(plan.Request),
+		Pins:   plan.Pins(),
 		Node:   plan.Node,
 		Stale:  plan.Stale,
 	}, v

@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 	"k8s.io/klog/v2"
 )
 
@@ -149,27 +150,42 @@ func (d *Driver) CanClone() bool {
 	return d.Controller[csi.ControllerServiceCapability_RPC_CLONE_VOLUME]
 }
 
-// CreateVolume makes one call. What an error means: see Meaning.
-func (d *Driver) CreateVolume(ctx context.Context, req *csi.CreateVolumeRequest) (*csi.CreateVolumeResponse, error) {
+// CanModify says whether the driver reports MODIFY_VOLUME.
+func (d *Driver) CanModify() bool {
+	return d.Controller[csi.ControllerServiceCapability_RPC_MODIFY_VOLUME]
+}
+
+// CreateVolume makes one call with the contents of a Secret, which are not in the
+// request: requests are remembered. What an error means: see Meaning.
+func (d *Driver) CreateVolume(ctx context.Context, req *csi.CreateVolumeRequest, secrets map[string]string) (*csi.CreateVolumeResponse, error) {
 	if err := d.mayCall(); err != nil {
 		return nil, err
 	}
+	if len(secrets) > 0 {
+		with, ok := proto.Clone(req).(*csi.CreateVolumeRequest)
+		if !ok {
+			return nil, fmt.Errorf("copying a %T", req) // never: a clone is of its type
+		}
+		with.Secrets, req = secrets, with
+	}
+	ctx = hush(ctx, secrets)
 	call, cancel := context.WithTimeout(ctx, d.timeout)
 	defer cancel()
 	resp, err := d.controller.CreateVolume(call, req)
-	return resp, d.inTime(ctx, call, err)
+	return resp, hide(d.inTime(ctx, call, err), secrets)
 }
 
 // DeleteVolume makes one call. It is idempotent: a volume that is not there is
 // deleted (CSI spec, DeleteVolume).
-func (d *Driver) DeleteVolume(ctx context.Context, handle string) error {
+func (d *Driver) DeleteVolume(ctx context.Context, handle string, secrets map[string]string) error {
 	if err := d.mayCall(); err != nil {
 		return err
 	}
+	ctx = hush(ctx, secrets)
 	call, cancel := context.WithTimeout(ctx, d.timeout)
 	defer cancel()
-	_, err := d.controller.DeleteVolume(call, &csi.DeleteVolumeRequest{VolumeId: handle})
-	return d.inTime(ctx, call, err)
+	_, err := d.controller.DeleteVolume(call, &csi.DeleteVolumeRequest{VolumeId: handle, Secrets: secrets})
+	return hide(d.inTime(ctx, call, err), secrets)
 }
 
 // inTime returns the error of a call, with one text for each that was not answered in

@@ -29,24 +29,24 @@ func TestADriverIsCalledOnlyByWhoMay(t *testing.T) {
 			AccessType: &csi.VolumeCapability_Mount{Mount: &csi.VolumeCapability_MountVolume{}},
 		}},
 	}
-	created, err := d.CreateVolume(t.Context(), req)
+	created, err := d.CreateVolume(t.Context(), req, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	late := errors.New("another one may be at work")
 	d.MayCall = func() error { return late }
 	req.Name = "pvc-2"
-	if _, err := d.CreateVolume(t.Context(), req); !errors.Is(err, late) {
+	if _, err := d.CreateVolume(t.Context(), req, nil); !errors.Is(err, late) {
 		t.Errorf("CreateVolume: %v", err)
 	}
-	if err := d.DeleteVolume(t.Context(), created.GetVolume().GetVolumeId()); !errors.Is(err, late) {
+	if err := d.DeleteVolume(t.Context(), created.GetVolume().GetVolumeId(), nil); !errors.Is(err, late) {
 		t.Errorf("DeleteVolume: %v", err)
 	}
 	if volumes := server.Driver.Volumes(); len(volumes) != 1 {
 		t.Errorf("the driver has %d volumes, want the first one", len(volumes))
 	}
 	d.MayCall = func() error { return nil }
-	if err := d.DeleteVolume(t.Context(), created.GetVolume().GetVolumeId()); err != nil {
+	if err := d.DeleteVolume(t.Context(), created.GetVolume().GetVolumeId(), nil); err != nil {
 		t.Error(err)
 	}
 }

@@ -37,6 +37,15 @@ func (s *Set) Class(name string) *storagev1.StorageClass {
 	return get[*storagev1.StorageClass](s.Classes, name)
 }
 
+// AttributesClass returns the VolumeAttributesClass of that name, nil if there is none
+// or they are not watched.
+func (s *Set) AttributesClass(name string) *storagev1.VolumeAttributesClass {
+	if s.AttributesClasses == nil {
+		return nil
+	}
+	return get[*storagev1.VolumeAttributesClass](s.AttributesClasses, name)
+}
+
 // ClonesOf returns the claims on record that are clones of the source claim.
 func (s *Set) ClonesOf(namespace, name string) []*v1.PersistentVolumeClaim {
 	return find[*v1.PersistentVolumeClaim](s.Claims, byCloneSource, namespace+"/"+name)

@@ -52,6 +52,8 @@ type Set struct {
 	// Attachments and Grants are nil unless asked for.
 	Attachments cache.SharedIndexInformer
 	Grants      cache.SharedIndexInformer
+	// AttributesClasses, of volumes, are nil unless asked for.
+	AttributesClasses cache.SharedIndexInformer
 
 	factory informers.SharedInformerFactory
 	// grantsServed: see Wanted.Served.
@@ -63,6 +65,8 @@ type Set struct {
 type Wanted struct {
 	// Attachments asks for VolumeAttachments.
 	Attachments bool
+	// AttributesClasses asks for VolumeAttributesClasses, which must be served.
+	AttributesClasses bool
 	// Grants asks for ReferenceGrants. Served says, when it is asked by Start, that
 	// the API server has them, so Start waits for them: without them it would look as
 	// if those that are there were gone. Else they are picked up when it has.
@@ -106,6 +110,9 @@ func New(client kubernetes.Interface, driver string, keys Keys, wanted Wanted) (
 	}
 	if wanted.Grants != nil {
 		s.Grants, s.grantsServed = newGrants(wanted.Grants), wanted.Served
+	}
+	if wanted.AttributesClasses {
+		s.AttributesClasses = f.Storage().V1().VolumeAttributesClasses().Informer()
 	}
 	if !wanted.Attachments {
 		return s, nil

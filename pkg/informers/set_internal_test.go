@@ -1,6 +1,7 @@
 package informers
 
 import (
+	"reflect"
 	"slices"
 	"testing"
 
@@ -167,5 +168,33 @@ func TestTrim(t *testing.T) {
 	tombstone := cache.DeletedFinalStateUnknown{Key: "shop/db", Obj: c}
 	if got, err := newPacker(driver).transform(tombstone); err != nil || got != any(tombstone) {
 		t.Errorf("a tombstone became %v and %v", got, err)
+	}
+}
+
+// Secrets are named by templates about the whole claim, and by what a PV says of itself:
+// what is trimmed must not be among that.
+func TestTrimmingKeepsWhatSecretsAreNamedBy(t *testing.T) {
+	c := claim("data", nil)
+	c.Annotations = map[string]string{wellknown.StorageProvisioner: driver, "team": "blue", "example.com/anything": "x"}
+	kept, err := newPacker(driver).transform(c)
+	if got, ok := kept.(*v1.PersistentVolumeClaim); err != nil || !ok || got.Annotations["team"] != "blue" || got.Annotations["example.com/anything"] != "x" {
+		t.Errorf("a claim keeps %v, %v", kept, err)
+	}
+	pv := volumeOf("pv", driver, "vol")
+	pv.Annotations = map[string]string{
+		wellknown.DeletionSecretName: "n", wellknown.DeletionSecretNamespace: "ns", wellknown.BetaStorageClass: "fast",
+	}
+	pv.Spec.StorageClassName = "fast"
+	pv.Spec.ClaimRef = &v1.ObjectReference{Namespace: "shop", Name: "data", UID: "uid"}
+	want := pv.DeepCopy()
+	kept, err = newPacker(driver).transform(pv)
+	if got, ok := kept.(*v1.PersistentVolume); err != nil || !ok || !reflect.DeepEqual(got.Annotations, want.Annotations) ||
+		got.Spec.StorageClassName != "fast" || got.Spec.ClaimRef.Name != "data" || got.Spec.ClaimRef.Namespace != "shop" || got.Spec.ClaimRef.UID != "uid" {
+		t.Errorf("a PV keeps %+v, %v", kept, err)
+	}
+	class := &storagev1.StorageClass{Parameters: map[string]string{"csi.storage.k8s.io/secret-name": "n"}}
+	kept, err = newPacker(driver).transform(class)
+	if got, ok := kept.(*storagev1.StorageClass); err != nil || !ok || len(got.Parameters) != 1 {
+		t.Errorf("a class keeps %+v, %v", kept, err)
 	}
 }

@@ -47,8 +47,17 @@ func (i *Intake) consider(ctx context.Context, k key, claim *v1.PersistentVolume
 // something to be told. An error means that it could not be found out.
 func (i *Intake) judge(ctx context.Context, k key, claim *v1.PersistentVolumeClaim) (Admission, verdict.Verdict, error) {
 	wait := func(o waitlist.Object) { i.waiting.Add(k, o) }
+	if v := i.Planner.Fetch(ctx, claim); !v.Ready() {
+		return Admission{}, i.asked(k, v), nil
+	}
 	admission, v := i.Planner.Judge(claim, false, wait)
-	if !v.Ready() || admission.Source == nil {
+	if !v.Ready() {
+		return admission, i.asked(k, v), nil
+	}
+	if v := i.Planner.JudgeSecret(ctx, admission.Pins.Secret); !v.Ready() {
+		return Admission{}, i.asked(k, v), nil
+	}
+	if admission.Source == nil {
 		return admission, v, nil
 	}
 	looked := admission.Source
@@ -65,6 +74,20 @@ func (i *Intake) judge(ctx context.Context, k key, claim *v1.PersistentVolumeCla
 		return Admission{}, verdict.Ignored("", "the source was replaced meanwhile"), nil
 	}
 	return admission, use, nil
+}
+
+// asked returns the verdict, and has the claim looked at again after a while if nothing
+// else would tell when it changes.
+func (i *Intake) asked(k key, v verdict.Verdict) verdict.Verdict {
+	switch v.Reason {
+	case verdict.SecretNotFound, verdict.SecretNotReadable, verdict.AttributesNotReadable:
+		i.queue.AddAfter(k, askAgain)
+	case verdict.AttributesNotFound:
+		if i.Caches.AttributesClasses == nil {
+			i.queue.AddAfter(k, askAgain)
+		}
+	}
+	return v
 }
 
 // notLooked tells why nobody knows whether the source is in use.

@@ -30,6 +30,12 @@ func (m *meanwhile) Judge(*v1.PersistentVolumeClaim, bool, func(waitlist.Object)
 	return Admission{Source: m.source, Pins: record.Pins{VolumeName: "pvc-uid-copy", RequiredBytes: 1}}, verdict.Verdict{}
 }
 
+func (*meanwhile) Fetch(context.Context, *v1.PersistentVolumeClaim) verdict.Verdict {
+	return verdict.Verdict{}
+}
+
+func (*meanwhile) JudgeSecret(context.Context, string) verdict.Verdict { return verdict.Verdict{} }
+
 func (m *meanwhile) JudgeUse(context.Context, *v1.PersistentVolumeClaim, *v1.PersistentVolumeClaim, func(waitlist.Object)) (verdict.Verdict, error) {
 	m.then(m)
 	return verdict.Verdict{}, nil

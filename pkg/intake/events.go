@@ -30,6 +30,7 @@ func (i *Intake) register() (func() error, error) {
 		{i.Caches.Classes, i.classChanged, nil},
 		{i.Caches.Attachments, i.attachmentChanged, nil},
 		{i.Caches.Grants, i.grantChanged, nil},
+		{i.Caches.AttributesClasses, i.attributesClassChanged, nil},
 	} {
 		if r.informer == nil {
 			continue
@@ -138,6 +139,12 @@ func (i *Intake) volumeChanged(obj any) {
 func (i *Intake) classChanged(obj any) {
 	if class, ok := obj.(*storagev1.StorageClass); ok {
 		i.Wake(waitlist.Class(class.Name))
+	}
+}
+
+func (i *Intake) attributesClassChanged(obj any) {
+	if class, ok := obj.(*storagev1.VolumeAttributesClass); ok {
+		i.Wake(waitlist.AttributesClass(class.Name))
 	}
 }
 

@@ -56,6 +56,10 @@ func (ready) JudgeUse(context.Context, *v1.PersistentVolumeClaim, *v1.Persistent
 	return verdict.Verdict{}, nil
 }
 
+func (ready) Fetch(context.Context, *v1.PersistentVolumeClaim) verdict.Verdict {
+	return verdict.Verdict{}
+}
+func (ready) JudgeSecret(context.Context, string) verdict.Verdict { return verdict.Verdict{} }
 func (ready) Judge(*v1.PersistentVolumeClaim, bool, func(waitlist.Object)) (Admission, verdict.Verdict) {
 	return Admission{Pins: record.Pins{VolumeName: "pvc-uid-copy", RequiredBytes: 1}}, verdict.Verdict{}
 }

@@ -32,6 +32,11 @@ type Planner interface {
 	// JudgeUse says whether the source, which Judge has found, is in use. An error
 	// means that the question could not be answered. before is as in Judge.
 	JudgeUse(ctx context.Context, claim, source *v1.PersistentVolumeClaim, before func(waitlist.Object)) (verdict.Verdict, error)
+	// Fetch reads what Judge needs and the caches do not have. The verdict is not Ready if
+	// that fails.
+	Fetch(ctx context.Context, claim *v1.PersistentVolumeClaim) verdict.Verdict
+	// JudgeSecret says whether the Secret of an Admission is there.
+	JudgeSecret(ctx context.Context, secret string) verdict.Verdict
 	// Doubtful says whether the rules about its source do not let the claim have that,
 	// whatever else it waits for.
 	Doubtful(claim *v1.PersistentVolumeClaim) bool
@@ -99,6 +104,10 @@ const cleaners = 10
 // saved nothing can leak, and waiting only keeps us from writing to the claim
 // while the PV controller does.
 const savedPatience = time.Minute
+
+// askAgain is how long a claim waits for something that we may not watch before it is
+// looked at again.
+const askAgain = 10 * time.Second
 
 // firstTries is how often a claim of the first list is tried before no source waits
 // for it any more: an error must not keep all sources for ever.

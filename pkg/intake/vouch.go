@@ -75,6 +75,7 @@ func (i *Intake) mend(ctx context.Context, claim *v1.PersistentVolumeClaim) erro
 // pins returns what the record must say after a request.
 func (i *Intake) pins(claim types.UID, asked *csi.CreateVolumeRequest) record.Pins {
 	pins := record.Of(asked)
+	pins.Secret = i.Ledger.AskedSecret(claim)
 	if source, bytes := i.Ledger.Kept(claim); source != "" && source != pins.ContentSource {
 		pins.ContentSource, pins.RequiredBytes = source, bytes
 	}

@@ -101,6 +101,8 @@ type entry struct {
 	// differed is the first request that the driver has answered with Differs, until
 	// something else has answered what that said; see Turn.Answered.
 	differed *csi.CreateVolumeRequest
+	// beside request, before and differed: see Turn.Beside.
+	beside, besideBefore, besideDiffered Beside
 	// keptSource and keptBytes: see Keep.
 	keptSource string
 	keptBytes  int64
@@ -111,6 +113,16 @@ type entry struct {
 	handle string
 	// open: the last call has had no answer, so the driver may still be at it.
 	open bool
+}
+
+// Beside is what belongs to a request and is not in it. The contents of the Secret are
+// read for each call, and kept nowhere.
+type Beside struct {
+	// Secret with which the driver was called, as namespace/name; empty for none.
+	Secret string
+	// AttributesClass is the VolumeAttributesClass that the request's mutable
+	// parameters are from; empty for none.
+	AttributesClass string
 }
 
 type tombstone struct {
@@ -246,6 +258,16 @@ func (l *Ledger) Kept(claim types.UID) (source string, bytes int64) {
 
 // letGo forgets what Keep noted.
 func (e *entry) letGo() { e.keptSource, e.keptBytes = "", 0 }
+
+// AskedSecret returns the Secret that belongs to the request of Asked.
+func (l *Ledger) AskedSecret(claim types.UID) string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if e := l.entries[claim]; e != nil && e.request != nil {
+		return e.beside.Secret
+	}
+	return ""
+}
 
 // Ask says whether the claim's turn is free. If it is not, who has it is told at
 // its end that somebody asked; see Turn.Done.

@@ -725,3 +725,35 @@ func TestWhatWasSoughtIsNotRepeatedByAnAttempt(t *testing.T) {
 		t.Error("a later request of an attempt cannot be repeated")
 	}
 }
+
+// What belongs to a request goes the way of the request.
+func TestBeside(t *testing.T) {
+	l := ledger.New(timeout, newHands())
+	turn := take(t, l)
+	first, today := &csi.CreateVolumeRequest{Name: "first"}, &csi.CreateVolumeRequest{Name: "today"}
+	old, now := ledger.Beside{Secret: "ns/old", AttributesClass: "gold"}, ledger.Beside{Secret: "ns/new"}
+	if l.AskedSecret(claim) != "" || turn.Beside() != (ledger.Beside{}) {
+		t.Error("there is something beside no request")
+	}
+	for i, step := range []struct {
+		request *csi.CreateVolumeRequest
+		beside  ledger.Beside
+		answer  ledger.Answer
+		want    ledger.Beside
+	}{
+		{first, old, ledger.Lost, old},
+		{today, now, ledger.Differs, old}, // it was not this one that has made what exists
+		{today, now, ledger.Lost, now},
+	} {
+		before := turn.Calling(step.request)
+		turn.SetBeside(step.beside)
+		turn.Answered(before, step.answer)
+		if got := turn.Beside(); got != step.want || l.AskedSecret(claim) != step.want.Secret {
+			t.Errorf("step %d: beside it is %+v, want %+v", i, got, step.want)
+		}
+	}
+	turn.Saved()
+	if got := l.AskedSecret(claim); got != "" {
+		t.Errorf("a saved claim has Secret %q", got)
+	}
+}

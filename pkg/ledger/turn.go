@@ -49,6 +49,16 @@ func (t *Turn) Request() *csi.CreateVolumeRequest {
 	return r
 }
 
+// SetBeside notes what belongs to the request that Calling has announced.
+func (t *Turn) SetBeside(b Beside) { t.with(func(e *entry) { e.beside = b }) }
+
+// Beside returns what belongs to Request.
+func (t *Turn) Beside() Beside {
+	var b Beside
+	t.with(func(e *entry) { b = e.beside })
+	return b
+}
+
 // Recording notes that this process is about to write the record on a claim
 // that carried none: whatever was known before is over.
 func (t *Turn) Recording() {
@@ -78,6 +88,7 @@ func (t *Turn) Calling(request *csi.CreateVolumeRequest) State {
 	var before State
 	t.with(func(e *entry) {
 		before = e.state
+		e.besideBefore, e.beside = e.beside, Beside{}
 		e.before, e.state, e.request, e.open, e.elsewhere, e.sought = e.request, Unknown, request, true, false, false
 	})
 	return before
@@ -96,7 +107,7 @@ func (t *Turn) Answered(before State, answer Answer) State {
 		e.open = answer == Lost
 		e.differs = answer == Differs && !e.differs
 		if answer == Absent && e.differed != nil && !proto.Equal(e.request, e.differed) {
-			answer, e.request = Unproven, e.differed
+			answer, e.request, e.beside = Unproven, e.differed, e.besideDiffered
 		}
 		switch {
 		case answer == Created:
@@ -105,12 +116,12 @@ func (t *Turn) Answered(before State, answer Answer) State {
 		case answer == Absent:
 			e.differed = nil
 		case answer == Differs && e.differed == nil:
-			e.differed = e.request
+			e.differed, e.besideDiffered = e.request, e.beside
 		}
 		if answer == Differs && e.before != nil {
-			e.request = e.before // it was not this one that has made what exists
+			e.request, e.beside = e.before, e.besideBefore // it was not this one that has made what exists
 		}
-		e.before = nil
+		e.before, e.besideBefore = nil, Beside{}
 		switch {
 		case before != Unknown && (answer == Absent || answer == Denied):
 			e.state = Clean

@@ -89,23 +89,34 @@ func NewRecorder(ctx context.Context, client kubernetes.Interface, component str
 // of this claim last, and not long ago. A verdict without a reason is not told,
 // but the next one is then new. Say does not wait for the event to be sent.
 func (r *Recorder) Say(claim *v1.PersistentVolumeClaim, v verdict.Verdict) {
+	r.say(claim.UID, v, func(now time.Time) *v1.Event { return newEvent(r.component, claim, v, now) })
+}
+
+// SayOfPV is Say about a PV.
+func (r *Recorder) SayOfPV(pv *v1.PersistentVolume, v verdict.Verdict) {
+	r.say(pv.UID, v, func(now time.Time) *v1.Event {
+		return eventOf(r.component, "PersistentVolume", &pv.ObjectMeta, v, now)
+	})
+}
+
+func (r *Recorder) say(uid types.UID, v verdict.Verdict, event func(now time.Time) *v1.Event) {
 	if v.Reason == "" {
-		r.Forget(claim.UID)
+		r.Forget(uid)
 		return
 	}
 	now := r.clock.Now()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	t := r.topics[claim.UID]
+	t := r.topics[uid]
 	if t == nil {
-		t = &topic{uid: claim.UID}
-		r.topics[claim.UID] = t
+		t = &topic{uid: uid}
+		r.topics[uid] = t
 	}
 	if t.said == v && now.Before(t.again) {
 		return
 	}
 	t.said, t.again = v, now.Add(renewAfter)
-	r.queue(t, said{newEvent(r.component, claim, v, now), false})
+	r.queue(t, said{event(now), false})
 }
 
 // Send sends an event that somebody else made, in the order of what is said

@@ -21,7 +21,7 @@ func gates() []gate {
 	return []gate{
 		{"Topology", true, false},
 		{"CrossNamespaceVolumeDataSource", false, false},
-		{"VolumeAttributesClass", true, false}, // claims that use it are refused either way
+		{"VolumeAttributesClass", true, false}, // unless the API server has none
 		{"ReleaseLeaderElectionOnExit", true, true},
 	}
 }
@@ -69,6 +69,10 @@ func (o *Options) applyGate(name string, value bool) error {
 			o.Topology = value
 		case name == "CrossNamespaceVolumeDataSource":
 			o.CrossNamespace = value
+		case name == "VolumeAttributesClass" && value:
+			o.AttributesClasses = GateOn
+		case name == "VolumeAttributesClass":
+			o.AttributesClasses = GateOff
 		}
 		return nil
 	}

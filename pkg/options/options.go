@@ -55,6 +55,8 @@ type Options struct {
 	// Topology and CrossNamespace: the feature gates Topology and
 	// CrossNamespaceVolumeDataSource.
 	Topology, CrossNamespace bool
+	// AttributesClasses is the feature gate VolumeAttributesClass.
+	AttributesClasses Gate
 	// ClonePolicy says which rules of the clone contract hold.
 	ClonePolicy ClonePolicy
 	// ProvisioningRecord says which claims are put on record.
@@ -66,6 +68,18 @@ type Options struct {
 	// OwnGC: the environment variable GOGC says how garbage is collected.
 	OwnGC bool
 }
+
+// Gate is a feature gate that can be left to what the API server has.
+type Gate int
+
+const (
+	// GateAuto leaves it to the API server.
+	GateAuto Gate = iota
+	// GateOn and GateOff are what somebody has set.
+	GateOn
+	// GateOff: see GateOn.
+	GateOff
+)
 
 // ClonePolicy is the value of --clone-policy.
 type ClonePolicy string

@@ -7,14 +7,17 @@ import (
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	v1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/klog/v2"
 
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/csidriver"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/ledger"
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/secret"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/verdict"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/volume"
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/wellknown"
 )
 
 // attempt makes the volume and saves its PV. ignored is not empty when there
@@ -26,6 +29,9 @@ func (p *Provisioner) attempt(ctx context.Context, turn *ledger.Turn, claim *v1.
 	}
 	if !p.Ledger.Own(claim.UID) {
 		return nil, "nobody has vouched for its record yet", nil
+	}
+	if v := p.Fetch(ctx, claim); !v.Ready() {
+		return nil, "", errors.New(v.Message)
 	}
 	plan, v := p.Plan(claim, true, nil)
 	switch {
@@ -39,27 +45,34 @@ func (p *Provisioner) attempt(ctx context.Context, turn *ledger.Turn, claim *v1.
 	// While the outcome of an earlier call is open, that very request is repeated;
 	// unless the driver has something that it does not fit, which may be what an earlier
 	// process has asked for, when the class was another.
-	req := plan.Request
+	req, begun, attributesClass := plan.Request, plan.Secrets.Provisioner, plan.AttributesClass
 	if earlier := turn.Repeatable(); earlier != nil && turn.State() == ledger.Unknown && !turn.Differs() {
-		req = earlier
+		req, begun, attributesClass = earlier, secret.Parse(turn.Beside().Secret), turn.Beside().AttributesClass
 	}
-	resp, err := p.call(ctx, turn, req)
+	with, err := p.credentialsFor(ctx, begun, plan.Secrets.Provisioner)
+	if err != nil {
+		return nil, "", err
+	}
+	warnOfOldKeys(ctx, plan.Class)
+	resp, err := p.call(ctx, turn, req, with, attributesClass)
 	if err != nil {
 		return nil, "", err
 	}
 	if err := volume.Check(req, resp); err != nil {
-		return nil, "", p.reject(ctx, turn, claim, req, resp, err)
+		return nil, "", p.reject(ctx, turn, claim, req, resp, with, err)
 	}
 	if !p.stillWanted(claim) {
-		return nil, p.discard(ctx, turn, claim, req.GetName(), resp.GetVolume().GetVolumeId()), nil
+		return nil, p.discard(ctx, turn, claim, req.GetName(), resp.GetVolume().GetVolumeId(), with), nil
 	}
 	if other := p.userOf(claim, resp.GetVolume().GetVolumeId()); other != "" {
 		return nil, "", fmt.Errorf("driver %q answered CreateVolume for volume %q with volume %q, which belongs to PV %q; two claims must not share a volume: use a longer --volume-name-uuid-length, or mend the driver",
 			p.Driver.Name, req.GetName(), resp.GetVolume().GetVolumeId(), other)
 	}
+	refs := plan.Secrets
+	refs.Provisioner = with.ref
 	pv = volume.Build(volume.Input{
 		Claim: claim, Class: plan.Class, Driver: p.Driver.Name, Identity: p.Identity,
-		Request: req, Response: resp, PublishReadOnly: p.PublishReadOnly,
+		Request: req, Response: resp, Secrets: refs, AttributesClass: attributesClass, PublishReadOnly: p.PublishReadOnly,
 	})
 	if err := p.save(ctx, claim, pv); err != nil {
 		return nil, "", err
@@ -82,8 +95,8 @@ func (p *Provisioner) userOf(claim *v1.PersistentVolumeClaim, handle string) str
 
 // discard deletes the volume of a claim that was deleted while it was made. What
 // does not go now, the cleaner takes care of. It returns why there is no PV.
-func (p *Provisioner) discard(ctx context.Context, turn *ledger.Turn, claim *v1.PersistentVolumeClaim, name, handle string) string {
-	kept, err := p.remove(ctx, claim, name, handle)
+func (p *Provisioner) discard(ctx context.Context, turn *ledger.Turn, claim *v1.PersistentVolumeClaim, name, handle string, with credentials) string {
+	kept, err := p.remove(ctx, claim, name, handle, with)
 	klog.FromContext(ctx).V(2).Info("Claim was deleted while its volume was made", "volumeID", handle, "kept", kept, "err", err)
 	if kept == "" && err == nil {
 		turn.Removed()
@@ -139,17 +152,30 @@ func (p *Provisioner) stillWanted(claim *v1.PersistentVolumeClaim) bool {
 	return cached != nil && cached.UID == claim.UID && cached.DeletionTimestamp == nil
 }
 
-// call makes one CreateVolume and notes in the ledger what it tells.
-func (p *Provisioner) call(ctx context.Context, turn *ledger.Turn, req *csi.CreateVolumeRequest) (*csi.CreateVolumeResponse, error) {
+// warnOfOldKeys says which parameters of the class are spelt as they once were.
+func warnOfOldKeys(ctx context.Context, class *storagev1.StorageClass) {
+	if old := secret.Deprecated(class.Parameters); len(old) > 0 {
+		klog.FromContext(ctx).Info("The StorageClass has deprecated parameters; write them with the prefix "+wellknown.ParameterPrefix, "class", class.Name, "parameters", old)
+	}
+}
+
+// call makes one CreateVolume and notes in the ledger what it tells. The contents of the
+// Secret go along with this one call only.
+func (p *Provisioner) call(ctx context.Context, turn *ledger.Turn, req *csi.CreateVolumeRequest, with credentials, attributesClass string) (*csi.CreateVolumeResponse, error) {
 	before := turn.Calling(req)
-	resp, err := p.Driver.CreateVolume(ctx, req)
-	state := turn.Answered(before, csidriver.Meaning(err))
+	turn.SetBeside(ledger.Beside{Secret: with.ref.String(), AttributesClass: attributesClass})
+	resp, err := p.Driver.CreateVolume(ctx, req, with.values)
+	answer := csidriver.Meaning(err)
+	if answer == ledger.Absent && with.lacking != "" {
+		answer = ledger.Denied // it may be about what is lacking
+	}
+	state := turn.Answered(before, answer)
 	if err != nil {
 		if csidriver.CuredElsewhere(err) {
 			turn.Elsewhere()
 		}
 		klog.FromContext(ctx).V(2).Info("CreateVolume failed", "volume", req.GetName(), "known", state, "err", err)
-		return nil, csidriver.Explain(p.Driver.Name, "CreateVolume", req.GetName(), err)
+		return nil, with.explain(csidriver.Explain(p.Driver.Name, "CreateVolume", req.GetName(), err))
 	}
 	turn.Made(resp.GetVolume().GetVolumeId())
 	return resp, nil
@@ -157,12 +183,12 @@ func (p *Provisioner) call(ctx context.Context, turn *ledger.Turn, req *csi.Crea
 
 // reject deletes a volume that is not what was asked for, and returns the error
 // for the user.
-func (p *Provisioner) reject(ctx context.Context, turn *ledger.Turn, claim *v1.PersistentVolumeClaim, req *csi.CreateVolumeRequest, resp *csi.CreateVolumeResponse, broken error) error {
+func (p *Provisioner) reject(ctx context.Context, turn *ledger.Turn, claim *v1.PersistentVolumeClaim, req *csi.CreateVolumeRequest, resp *csi.CreateVolumeResponse, with credentials, broken error) error {
 	if errors.Is(broken, volume.ErrNoVolume) {
 		return broken
 	}
 	handle := resp.GetVolume().GetVolumeId()
-	kept, err := p.remove(ctx, claim, req.GetName(), handle)
+	kept, err := p.remove(ctx, claim, req.GetName(), handle, with)
 	switch {
 	case err != nil:
 		return fmt.Errorf("%w; deleting it is tried again: %w", broken, err)

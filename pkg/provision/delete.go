@@ -2,6 +2,7 @@ package provision
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 
@@ -13,6 +14,8 @@ import (
 	"sigs.k8s.io/sig-storage-lib-external-provisioner/v13/controller"
 
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/csidriver"
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/secret"
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/verdict"
 )
 
 // keepGone is how many PVs that are gone are remembered: a worker of the engine may
@@ -115,13 +118,54 @@ func (p *Provisioner) Delete(ctx context.Context, pv *v1.PersistentVolume) error
 	for _, attachment := range p.attachments(pv) {
 		return fmt.Errorf("the volume of PV %q is still attached to node %q (VolumeAttachment %q); it is deleted when that is gone", pv.Name, attachment.Spec.NodeName, attachment.Name)
 	}
+	with, err := p.deletionCredentials(ctx, pv)
+	if err != nil {
+		return err
+	}
 	handle := pv.Spec.CSI.VolumeHandle
-	if err := p.Driver.DeleteVolume(ctx, handle); err != nil {
-		return csidriver.Explain(p.Driver.Name, "DeleteVolume", handle, err)
+	if err := p.Driver.DeleteVolume(ctx, handle, with.values); err != nil {
+		return with.explain(csidriver.Explain(p.Driver.Name, "DeleteVolume", handle, err))
 	}
 	p.deleted.add(pv.UID)
 	klog.FromContext(ctx).V(2).Info("Volume deleted", "pv", klog.KObj(pv), "volumeID", handle)
 	return nil
+}
+
+// deletionCredentials reads the Secret that the PV's deletion needs. One that does not
+// exist is done without, and that is told: it may be gone with its namespace, and not
+// every driver needs it here. One that cannot be read is waited for.
+func (p *Provisioner) deletionCredentials(ctx context.Context, pv *v1.PersistentVolume) (credentials, error) {
+	ref, told := secret.OnPV(pv)
+	if !told {
+		var v verdict.Verdict
+		if ref, v = secret.OfClass(pv, p.classFor(pv), p.claimOf(pv)); !v.Ready() {
+			return credentials{}, errors.New(v.Message)
+		}
+	}
+	values, err := p.secretValues(ctx, ref)
+	if !errors.Is(err, errNoSecret) {
+		return credentials{ref: ref, values: values}, err
+	}
+	p.Tell(pv, verdict.Refused(verdict.DeletedWithoutSecret,
+		"Secret %q, which deleting volume %q needs, does not exist; driver %q is asked without it", ref, pv.Spec.CSI.VolumeHandle, p.Driver.Name))
+	return credentials{ref: ref, lacking: fmt.Sprintf("Secret %q", ref)}, nil
+}
+
+// classFor returns the PV's class if it is, still, of our driver.
+func (p *Provisioner) classFor(pv *v1.PersistentVolume) *storagev1.StorageClass {
+	class := p.Caches.Class(secret.ClassOf(pv))
+	if class == nil || class.Provisioner != p.Driver.Name {
+		return nil
+	}
+	return class
+}
+
+// claimOf returns the claim that the PV names, which is gone most of the time.
+func (p *Provisioner) claimOf(pv *v1.PersistentVolume) *v1.PersistentVolumeClaim {
+	if pv.Spec.ClaimRef == nil {
+		return nil
+	}
+	return p.Caches.Claim(pv.Spec.ClaimRef.Namespace, pv.Spec.ClaimRef.Name)
 }
 
 // attachments of the PV, if it is the driver that attaches: no others keep it from

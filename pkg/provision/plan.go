@@ -8,6 +8,7 @@ import (
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/ledger"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/record"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/request"
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/secret"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/source"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/verdict"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/volume"
@@ -23,11 +24,25 @@ type Plan struct {
 	Source *v1.PersistentVolumeClaim
 	// Request for the driver.
 	Request *csi.CreateVolumeRequest
+	// Secrets that the class names for this volume. That of the provisioner is the one
+	// that an earlier attempt was begun with, as long as that may have made something.
+	Secrets secret.Refs
+	// AttributesClass is the claim's VolumeAttributesClass, heeded in the request; empty
+	// for none.
+	AttributesClass string
 	// Node that the scheduler has chosen, with delayed binding.
 	Node string
-	// Stale: nothing exists, and the record pins other bytes, or another source, than are to
-	// be asked for now. Who took over after a crash would repeat the request with those.
+	// Stale: nothing exists, and the record pins other bytes, another source or another Secret
+	// than are to be asked for now. Who took over after a crash would repeat the request with
+	// those.
 	Stale bool
+}
+
+// Pins returns what the record must say of the plan.
+func (p Plan) Pins() record.Pins {
+	pins := record.Of(p.Request)
+	pins.Secret = p.Secrets.Provisioner.String()
+	return pins
 }
 
 // Plan gathers the facts about a claim from the caches and asks the rules, in
@@ -52,17 +67,31 @@ func (p *Provisioner) Plan(claim *v1.PersistentVolumeClaim, recorded bool, befor
 	if v := p.nameFree(claim, name, before); !v.Ready() {
 		return Plan{}, v
 	}
-	req, v := p.build(claim, class, src, name)
+	attributes, v := p.attributes(claim, before)
 	if !v.Ready() {
 		return Plan{}, v
 	}
-	plan := Plan{Class: class, Source: facts.Source, Request: req}
+	req, v := p.build(claim, class, src, attributes, name)
+	if !v.Ready() {
+		return Plan{}, v
+	}
+	refs, v := secret.Resolve(class, about(claim, name))
+	if !v.Ready() {
+		return Plan{}, v
+	}
+	if begun := p.begunWith(claim, class, name); !begun.IsZero() {
+		refs.Provisioner = begun
+	}
+	plan := Plan{Class: class, Source: facts.Source, Request: req, Secrets: refs}
+	if attributes != nil {
+		plan.AttributesClass = attributes.Name
+	}
 	if delayed(class) {
 		if plan.Node = claim.Annotations[wellknown.SelectedNode]; plan.Node == "" {
 			return Plan{}, verdict.Ignored("", "waits for its first consumer")
 		}
 	}
-	plan.Stale = p.stale(claim, record.Of(req))
+	plan.Stale = p.stale(claim, plan.Pins())
 	return plan, verdict.Verdict{}
 }
 
@@ -73,7 +102,7 @@ func (p *Provisioner) stale(claim *v1.PersistentVolumeClaim, now record.Pins) bo
 	if !record.On(p.Keys, claim) || p.mayExist(claim) || kept != "" && kept == found.ContentSource {
 		return false
 	}
-	return found.RequiredBytes != 0 && found.RequiredBytes != now.RequiredBytes ||
+	return found.RequiredBytes != 0 && (found.RequiredBytes != now.RequiredBytes || found.Secret != now.Secret) ||
 		found.ContentSource != "" && found.ContentSource != now.ContentSource
 }
 
@@ -167,9 +196,9 @@ func older(claim, than *v1.PersistentVolumeClaim) bool {
 	return claim.UID < than.UID
 }
 
-func (p *Provisioner) build(claim *v1.PersistentVolumeClaim, class *storagev1.StorageClass, src *source.Volume, name string) (*csi.CreateVolumeRequest, verdict.Verdict) {
+func (p *Provisioner) build(claim *v1.PersistentVolumeClaim, class *storagev1.StorageClass, src *source.Volume, attributes *storagev1.VolumeAttributesClass, name string) (*csi.CreateVolumeRequest, verdict.Verdict) {
 	in := request.Input{
-		Claim: claim, Class: class, Source: src, Name: name,
+		Claim: claim, Class: class, Source: src, Attributes: attributes, Name: name,
 		DefaultFSType: p.DefaultFSType, ExtraMetadata: p.ExtraMetadata,
 		SingleNodeMultiWriter: p.Driver.Controller[csi.ControllerServiceCapability_RPC_SINGLE_NODE_MULTI_WRITER],
 	}
@@ -179,6 +208,19 @@ func (p *Provisioner) build(claim *v1.PersistentVolumeClaim, class *storagev1.St
 		in.PinnedBytes = record.Pinned(p.Keys, p.Naming, claim).RequiredBytes
 	}
 	return request.Build(in)
+}
+
+// begunWith returns the Secret that the record of an earlier process names, if it can be
+// believed and something may have been made with it.
+func (p *Provisioner) begunWith(claim *v1.PersistentVolumeClaim, class *storagev1.StorageClass, name string) secret.Ref {
+	if !record.On(p.Keys, claim) || !p.mayExist(claim) {
+		return secret.Ref{}
+	}
+	ref := secret.Parse(record.Pinned(p.Keys, p.Naming, claim).Secret)
+	if !secret.CouldBe(ref, class, about(claim, name)) {
+		return secret.Ref{}
+	}
+	return ref
 }
 
 // mayExist says whether a volume may exist for a claim on record.

@@ -15,6 +15,7 @@ import (
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/inuse"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/ledger"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/record"
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/verdict"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/wellknown"
 )
 
@@ -45,6 +46,10 @@ type Config struct {
 	AttachmentsTell bool
 	// OtherNamespaces: the feature gate CrossNamespaceVolumeDataSource.
 	OtherNamespaces bool
+	// AttributesClasses: the feature gate VolumeAttributesClass.
+	AttributesClasses bool
+	// Tell tells a verdict about a PV in an event.
+	Tell func(*v1.PersistentVolume, verdict.Verdict)
 	// Finished is called after each turn that the engine took, for the claim
 	// with that name and uid: what is known of it may have changed.
 	Finished func(namespace, name string, uid types.UID)
@@ -55,6 +60,8 @@ type Config struct {
 type Provisioner struct {
 	Config
 	deleted deletions
+	looks   looks
+	fetched fetched
 }
 
 var (

@@ -16,7 +16,7 @@ import (
 // kept says what. No live volume is ever deleted: a live look finds no PV of that
 // name that could be this volume's, no PV has the handle, and no other claim on record
 // that wants a volume has the name (design, "Every direct DeleteVolume").
-func (p *Provisioner) remove(ctx context.Context, claim *v1.PersistentVolumeClaim, name, handle string) (kept string, err error) {
+func (p *Provisioner) remove(ctx context.Context, claim *v1.PersistentVolumeClaim, name, handle string, with credentials) (kept string, err error) {
 	live, err := p.Client.CoreV1().PersistentVolumes().Get(ctx, name, metav1.GetOptions{})
 	switch {
 	case err == nil && p.mayUse(live, handle):
@@ -34,8 +34,8 @@ func (p *Provisioner) remove(ctx context.Context, claim *v1.PersistentVolumeClai
 			return fmt.Sprintf("claim %s/%s is being provisioned under the same volume name %q", other.Namespace, other.Name, name), nil
 		}
 	}
-	if err := p.Driver.DeleteVolume(ctx, handle); err != nil {
-		return "", csidriver.Explain(p.Driver.Name, "DeleteVolume", handle, err)
+	if err := p.Driver.DeleteVolume(ctx, handle, with.values); err != nil {
+		return "", with.explain(csidriver.Explain(p.Driver.Name, "DeleteVolume", handle, err))
 	}
 	return "", nil
 }

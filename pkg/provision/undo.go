@@ -16,6 +16,7 @@ import (
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/csidriver"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/ledger"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/record"
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/secret"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/source"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/volume"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/waitlist"
@@ -36,21 +37,26 @@ func (p *Provisioner) Undo(ctx context.Context, turn *ledger.Turn, claim *v1.Per
 			return "", err
 		}
 	}
-	reqs, _, err := p.requests(turn, claim)
+	if v := p.Fetch(ctx, claim); !v.Ready() {
+		return "", errors.New(v.Message)
+	}
+	calls, _, err := p.calls(turn, claim)
 	if err != nil {
 		return "", err
 	}
-	req := reqs[0]
-	live, err := p.Client.CoreV1().PersistentVolumes().Get(ctx, req.GetName(), metav1.GetOptions{})
+	name := calls[0].request.GetName()
+	live, err := p.Client.CoreV1().PersistentVolumes().Get(ctx, name, metav1.GetOptions{})
 	switch {
 	case err == nil && volume.Owns(live, claim, p.Driver.Name):
 		turn.Saved()
 		return "", nil
 	case err != nil && !apierrors.IsNotFound(err):
-		return "", fmt.Errorf("looking for PV %q before the volume is searched: %w", req.GetName(), err)
+		return "", fmt.Errorf("looking for PV %q before the volume is searched: %w", name, err)
 	}
+	var with credentials
 	if turn.Handle() == "" || turn.Open() {
-		resp, err := p.search(ctx, turn, reqs)
+		var resp *csi.CreateVolumeResponse
+		resp, with, err = p.search(ctx, turn, calls)
 		switch {
 		case err != nil && turn.State() == ledger.Clean:
 			return "", nil
@@ -61,9 +67,11 @@ func (p *Provisioner) Undo(ctx context.Context, turn *ledger.Turn, claim *v1.Per
 		case resp.GetVolume().GetVolumeId() == "":
 			return "", volume.ErrNoVolume
 		}
+	} else if with, err = p.lastCredentials(ctx, calls[0]); err != nil {
+		return "", err
 	}
 	handle := turn.Handle()
-	if kept, err = p.remove(ctx, claim, req.GetName(), handle); err != nil || kept != "" {
+	if kept, err = p.remove(ctx, claim, name, handle, with); err != nil || kept != "" {
 		return kept, err
 	}
 	turn.Removed()
@@ -73,40 +81,80 @@ func (p *Provisioner) Undo(ctx context.Context, turn *ledger.Turn, claim *v1.Per
 
 // UndoPins returns what the record is to say while Undo asks the driver.
 func (p *Provisioner) UndoPins(turn *ledger.Turn, claim *v1.PersistentVolumeClaim) (record.Pins, error) {
-	reqs, pinned, err := p.requests(turn, claim)
+	calls, pinned, err := p.calls(turn, claim)
 	switch {
 	case err != nil:
 		return record.Pins{}, err
 	case pinned != nil:
-		return record.Of(pinned), nil // it may be what was made: whoever comes next must know
+		return pinned.pins(), nil // it may be what was made: whoever comes next must know
 	}
 	// A blank volume is only asked for before a copy.
-	for _, req := range reqs {
-		if req.GetVolumeContentSource() != nil {
-			return record.Of(req), nil
+	for _, call := range calls {
+		if call.request.GetVolumeContentSource() != nil {
+			return call.pins(), nil
 		}
 	}
-	return record.Of(reqs[0]), nil
+	return calls[0].pins(), nil
+}
+
+// pastCall is what was or may have been asked of the driver for a claim.
+type pastCall struct {
+	request *csi.CreateVolumeRequest
+	// secret with which, and today's where the class has changed since.
+	secret, today   secret.Ref
+	attributesClass string
+	// lacking says what the request could not be made with again; see credentials.
+	lacking string
+}
+
+func (c pastCall) pins() record.Pins {
+	pins := record.Of(c.request)
+	pins.Secret = c.secret.String()
+	return pins
+}
+
+// withSource returns the same call for a copy of something else.
+func (c pastCall) withSource(content *csi.VolumeContentSource) pastCall {
+	c.request = proto.CloneOf(c.request)
+	c.request.VolumeContentSource = content
+	return c
 }
 
 // search asks for the volume, to learn of it, with one request after another: the next
-// one only if the driver has said that something else exists under the name.
-func (p *Provisioner) search(ctx context.Context, turn *ledger.Turn, reqs []*csi.CreateVolumeRequest) (resp *csi.CreateVolumeResponse, err error) {
-	for i, req := range reqs {
+// one only if the driver has said that something else exists under the name. with is what
+// the driver was called with last.
+func (p *Provisioner) search(ctx context.Context, turn *ledger.Turn, calls []pastCall) (resp *csi.CreateVolumeResponse, with credentials, err error) {
+	for i, call := range calls {
+		if with, err = p.lastCredentials(ctx, call); err != nil {
+			return nil, with, err
+		}
 		attempted := turn.Repeatable()
-		resp, err = p.call(ctx, turn, req)
-		if req != attempted {
+		resp, err = p.call(ctx, turn, call.request, with, call.attributesClass)
+		if call.request != attempted {
 			turn.Sought()
 		}
 		answer := csidriver.Meaning(err)
 		if differs := answer == ledger.Differs || i > 0 && answer == ledger.Absent; !differs {
-			return resp, err
+			return resp, with, err
 		}
 	}
-	return nil, err
+	return nil, with, err
 }
 
-// requests returns what was or may have been sent for the claim, in the order in which
+// lastCredentials reads the Secret for such a call. If it is gone for good, as when
+// the whole namespace is deleted, the driver is called without: what is found is only
+// deleted.
+func (p *Provisioner) lastCredentials(ctx context.Context, call pastCall) (credentials, error) {
+	with, err := p.credentialsFor(ctx, call.secret, call.today)
+	with.lacking = call.lacking
+	if errors.Is(err, errNoSecret) {
+		with.lacking = fmt.Sprintf("Secret %q", with.ref)
+		return with, nil
+	}
+	return with, err
+}
+
+// calls returns what was or may have been sent for the claim, in the order in which
 // it is to be asked for; there is at least one. pinned is the one of them that only the
 // record speaks for, nil if there is none.
 //
@@ -116,15 +164,14 @@ func (p *Provisioner) search(ctx context.Context, turn *ledger.Turn, reqs []*csi
 // the claim have it. Then nothing is copied before a blank volume of that name was asked
 // for: a driver that holds the copy answers ALREADY_EXISTS (CSI spec, CreateVolume
 // errors); else the blank one is what is found, and deleted.
-func (p *Provisioner) requests(turn *ledger.Turn, claim *v1.PersistentVolumeClaim) (reqs []*csi.CreateVolumeRequest, pinned *csi.CreateVolumeRequest, err error) {
-	last := turn.Request()
-	sent := last
-	if last.GetVolumeContentSource() == nil && source.Of(claim).Kind != source.None {
-		sent = nil // that was only to find out
-	}
+func (p *Provisioner) calls(turn *ledger.Turn, claim *v1.PersistentVolumeClaim) (calls []pastCall, pinned *pastCall, err error) {
 	today, err := p.rebuild(claim)
+	last := turn.Request()
+	sent := pastCall{
+		request: last, secret: secret.Parse(turn.Beside().Secret), today: today.secret, attributesClass: turn.Beside().AttributesClass,
+	}
 	if err != nil && last != nil {
-		return []*csi.CreateVolumeRequest{last}, nil, nil
+		return []pastCall{sent}, nil, nil
 	}
 	if err != nil {
 		return nil, nil, err
@@ -132,67 +179,79 @@ func (p *Provisioner) requests(turn *ledger.Turn, claim *v1.PersistentVolumeClai
 	if pinned, err = p.pinned(claim, today); err != nil {
 		return nil, nil, err
 	}
-	add := func(req *csi.CreateVolumeRequest) {
-		if req != nil && !slices.ContainsFunc(reqs, func(other *csi.CreateVolumeRequest) bool { return proto.Equal(req, other) }) {
-			reqs = append(reqs, req)
+	add := func(call pastCall) {
+		if !slices.ContainsFunc(calls, func(other pastCall) bool { return proto.Equal(call.request, other.request) }) {
+			calls = append(calls, call)
 		}
 	}
-	unproven := today.GetVolumeContentSource() != nil && !p.Needs(claim)
+	onlyToFindOut := last.GetVolumeContentSource() == nil && source.Of(claim).Kind != source.None
+	unproven := today.request.GetVolumeContentSource() != nil && !p.Needs(claim)
 	switch {
-	case sent != nil:
+	case last != nil && !onlyToFindOut:
 		add(sent)
 	case pinned != nil:
-		add(withSource(pinned, nil))
+		add(pinned.withSource(nil))
 	case unproven, last != nil:
-		add(withSource(today, nil))
+		add(today.withSource(nil))
 	}
-	add(pinned)
+	if pinned != nil {
+		add(*pinned)
+	}
 	add(today)
-	return reqs, pinned, nil
+	return calls, pinned, nil
 }
 
-// pinned returns the request of an earlier process with the source that is on record;
+// pinned returns the call of an earlier process with the source that is on record;
 // nil if that is today's, or there is none that can be the claim's.
-func (p *Provisioner) pinned(claim *v1.PersistentVolumeClaim, today *csi.CreateVolumeRequest) (*csi.CreateVolumeRequest, error) {
+func (p *Provisioner) pinned(claim *v1.PersistentVolumeClaim, today pastCall) (*pastCall, error) {
 	text, _ := p.Ledger.Kept(claim.UID)
 	if !p.Ledger.Own(claim.UID) && record.On(p.Keys, claim) {
 		text = record.Asked(p.Keys, claim).ContentSource
 	}
 	content, kind := record.ParseSource(text), source.Of(claim).Kind
 	could := kind == source.Claim && content.GetVolume() != nil || kind == source.Snapshot && content.GetSnapshot() != nil
-	if !could || proto.Equal(content, today.GetVolumeContentSource()) {
+	if !could || proto.Equal(content, today.request.GetVolumeContentSource()) {
 		return nil, nil
 	}
 	blank, err := p.rebuildFrom(claim, nil) // the bytes on record stand as they are
 	if err != nil {
 		return nil, err
 	}
-	return withSource(blank, content), nil
+	copied := blank.withSource(content)
+	return &copied, nil
 }
 
-// withSource returns the same request for a copy of something else.
-func withSource(req *csi.CreateVolumeRequest, content *csi.VolumeContentSource) *csi.CreateVolumeRequest {
-	other := proto.CloneOf(req)
-	other.VolumeContentSource = content
-	return other
-}
-
-// rebuild makes the request of an earlier process again, from the pinned name
-// and bytes. No rule is asked about the source: with another one, or none, the
+// rebuild makes the call of an earlier process again, from the pinned name, bytes and
+// Secret. No rule is asked about the source: with another one, or none, the
 // driver would not recognise the volume. Only without its PV a blank volume is
-// asked for: the result is only deleted.
-func (p *Provisioner) rebuild(claim *v1.PersistentVolumeClaim) (*csi.CreateVolumeRequest, error) {
+// asked for: the result is only deleted. So it is without a VolumeAttributesClass or the
+// name of a Secret that is gone.
+func (p *Provisioner) rebuild(claim *v1.PersistentVolumeClaim) (pastCall, error) {
 	return p.rebuildFrom(claim, source.VolumeOf(p.facts(claim, true, func(waitlist.Object) {})))
 }
 
-func (p *Provisioner) rebuildFrom(claim *v1.PersistentVolumeClaim, src *source.Volume) (*csi.CreateVolumeRequest, error) {
-	class, v := p.classOf(claim, func(waitlist.Object) {})
+func (p *Provisioner) rebuildFrom(claim *v1.PersistentVolumeClaim, src *source.Volume) (pastCall, error) {
+	unwatched := func(waitlist.Object) {}
+	class, v := p.classOf(claim, unwatched)
 	if !v.Ready() {
-		return nil, errors.New(v.Message)
+		return pastCall{}, errors.New(v.Message)
 	}
-	req, v := p.build(claim, class, src, p.VolumeName(claim))
-	if !v.Ready() {
-		return nil, errors.New(v.Message)
+	name := p.VolumeName(claim)
+	var past pastCall
+	attributes, v := p.attributes(claim, unwatched)
+	if attributes != nil {
+		past.attributesClass = attributes.Name
+	} else {
+		past.lacking = lacksAttributes(p.attributesOf(claim), v)
 	}
-	return req, nil
+	if past.request, v = p.build(claim, class, src, attributes, name); !v.Ready() {
+		return pastCall{}, errors.New(v.Message)
+	}
+	if past.secret = p.begunWith(claim, class, name); !past.secret.IsZero() {
+		return past, nil
+	}
+	if past.secret, v = secret.ResolveProvisioner(class, about(claim, name)); !v.Ready() {
+		past.lacking = "the Secret of the StorageClass (" + v.Message + ")"
+	}
+	return past, nil
 }

@@ -68,7 +68,7 @@ func abroad(t *testing.T, namespace string) (*Provisioner, *v1.PersistentVolumeC
 // Whoever can write a record must not have the driver read the volume of another
 // namespace by deleting the claim, nor one that the record alone names: to clean up, the
 // record is enough to get a call.
-func TestRequests(t *testing.T) {
+func TestCalls(t *testing.T) {
 	idle := func(*Provisioner, *ledger.Turn, *v1.PersistentVolumeClaim) {}
 	vouched := func(p *Provisioner, _ *ledger.Turn, c *v1.PersistentVolumeClaim) { p.Ledger.Vouch(c.UID) }
 	doubted := func(p *Provisioner, _ *ledger.Turn, c *v1.PersistentVolumeClaim) { p.Ledger.Doubt(c.UID) }
@@ -85,15 +85,15 @@ func TestRequests(t *testing.T) {
 	}
 	asked := func(source string) func(*Provisioner, *ledger.Turn, *v1.PersistentVolumeClaim) {
 		return func(p *Provisioner, turn *ledger.Turn, c *v1.PersistentVolumeClaim) {
-			req, err := p.rebuild(c)
-			if of := record.ParseSource(source); err == nil && !proto.Equal(of, req.GetVolumeContentSource()) {
-				req, err = p.rebuildFrom(c, nil)
-				req.VolumeContentSource = of
+			past, err := p.rebuild(c)
+			if of := record.ParseSource(source); err == nil && !proto.Equal(of, past.request.GetVolumeContentSource()) {
+				past, err = p.rebuildFrom(c, nil)
+				past = past.withSource(of)
 			}
 			if err != nil {
 				t.Fatal(err)
 			}
-			turn.Answered(turn.Calling(req), ledger.Lost)
+			turn.Answered(turn.Calling(past.request), ledger.Lost)
 		}
 	}
 	type do = func(*Provisioner, *ledger.Turn, *v1.PersistentVolumeClaim)
@@ -130,13 +130,13 @@ func TestRequests(t *testing.T) {
 			for _, do := range c.do {
 				do(p, turn, clone)
 			}
-			reqs, _, err := p.requests(turn, clone)
+			calls, _, err := p.calls(turn, clone)
 			if err != nil {
 				t.Fatal(err)
 			}
 			var got []string
-			for _, req := range reqs {
-				got = append(got, record.Of(req).ContentSource)
+			for _, call := range calls {
+				got = append(got, call.pins().ContentSource)
 			}
 			if !slices.Equal(got, c.want) {
 				t.Errorf("asks for %q, want %q", got, c.want)
@@ -150,17 +150,17 @@ func TestRequests(t *testing.T) {
 
 // The volume of a source that is not today's had the size that is on record, whatever the
 // source of today has.
-func TestRequestsForASourceOnRecordHaveItsSize(t *testing.T) {
+func TestCallsForASourceOnRecordHaveItsSize(t *testing.T) {
 	p, clone := abroad(t, "shop")
 	clone.Annotations = map[string]string{p.Keys.ContentSource: "volume:vol-a", p.Keys.RequiredBytes: "5368709120"}
 	turn, _ := p.Ledger.Take(clone.UID)
 	defer turn.Done()
-	reqs, _, err := p.requests(turn, clone)
+	calls, _, err := p.calls(turn, clone)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for i, want := range []int64{5 << 30, 5 << 30, 1 << 30} {
-		if got := reqs[i].GetCapacityRange().GetRequiredBytes(); got != want {
+		if got := calls[i].request.GetCapacityRange().GetRequiredBytes(); got != want {
 			t.Errorf("request %d is for %d bytes, want %d", i, got, want)
 		}
 	}

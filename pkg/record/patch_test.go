@@ -274,3 +274,40 @@ func with(m map[string]string, key, value string) map[string]string {
 	}
 	return c
 }
+
+func TestTheSecretIsPartOfTheRecord(t *testing.T) {
+	pins := record.Pins{VolumeName: "pvc-" + uid, RequiredBytes: 1 << 30}
+	write := func(c *v1.PersistentVolumeClaim, secret string) *v1.PersistentVolumeClaim {
+		pins.Secret = secret
+		patch, err := record.Write(keys(), c, pins)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return apply(t, c, patch)
+	}
+	c := write(claim("-", "-"), "ns/n")
+	if got := c.Annotations[keys().Secret]; got != "ns/n" || !record.Says(keys(), c, pins) {
+		t.Errorf("the record names Secret %q", got)
+	}
+	if got := record.Pinned(keys(), naming(), c).Secret; got != "ns/n" {
+		t.Errorf("the record is read as Secret %q", got)
+	}
+	pins.Secret = "ns/other"
+	if record.Says(keys(), c, pins) {
+		t.Error("a record with another Secret says the same")
+	}
+	c = write(c, "")
+	if got, found := c.Annotations[keys().Secret]; found {
+		t.Errorf("a record without a Secret names %q", got)
+	}
+	c = write(c, "ns/n")
+	for name, take := range map[string]func(wellknown.Record, *v1.PersistentVolumeClaim) ([]byte, error){"Erase": record.Erase, "GiveBack": record.GiveBack} {
+		patch, err := take(keys(), c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if left := apply(t, c, patch).Annotations; len(left) > 0 {
+			t.Errorf("%s leaves %v", name, left)
+		}
+	}
+}

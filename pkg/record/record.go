@@ -23,6 +23,8 @@ type Pins struct {
 	// ContentSource is what CreateVolume is to copy, as FormatSource writes it; "" for a
 	// blank volume.
 	ContentSource string
+	// Secret with which the driver is called, as namespace/name; "" for none.
+	Secret string
 }
 
 // annotations are the pins as they stand on a claim, by key; "" stands for none.
@@ -31,6 +33,7 @@ func annotations(keys wellknown.Record, pins Pins) map[string]string {
 		keys.VolumeName:    pins.VolumeName,
 		keys.RequiredBytes: strconv.FormatInt(pins.RequiredBytes, 10),
 		keys.ContentSource: pins.ContentSource,
+		keys.Secret:        pins.Secret,
 	}
 }
 
@@ -107,9 +110,13 @@ func Pinned(keys wellknown.Record, naming Naming, claim *v1.PersistentVolumeClai
 
 // Asked is Pinned without the name. The bytes are believed if they are no less than the
 // claim asks for. The content source is believed if it can be read; nothing tells whether
-// it was ours, so nothing may be copied for its sake alone.
+// it was ours, so nothing may be copied for its sake alone. The Secret is returned as it
+// stands: whether it can be believed is for the class to say (secret.CouldBe).
 func Asked(keys wellknown.Record, claim *v1.PersistentVolumeClaim) Pins {
-	p := Pins{ContentSource: FormatSource(ParseSource(claim.Annotations[keys.ContentSource]))}
+	p := Pins{
+		ContentSource: FormatSource(ParseSource(claim.Annotations[keys.ContentSource])),
+		Secret:        claim.Annotations[keys.Secret],
+	}
 	request := claim.Spec.Resources.Requests[v1.ResourceStorage]
 	bytes, err := strconv.ParseInt(claim.Annotations[keys.RequiredBytes], 10, 64)
 	if err != nil || bytes <= 0 || request.AsApproximateFloat64() >= 1<<64 {

@@ -6,6 +6,7 @@ import (
 
 	storagev1 "k8s.io/api/storage/v1"
 
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/secret"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/verdict"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/wellknown"
 )
@@ -16,7 +17,8 @@ import (
 // otherwise go unseen. The map is never nil, and is the caller's.
 //
 // Rule: spec of the incumbent, StorageClass parameters. The old spelling of
-// fstype, in any letter case, counts and stays for the driver.
+// fstype, in any letter case, counts and stays for the driver; so do the old
+// spellings of the secrets, which package secret reads.
 func Parameters(class *storagev1.StorageClass) (forDriver map[string]string, fsType string, v verdict.Verdict) {
 	forDriver = clone(class.Parameters)
 	var fsKeys []string
@@ -27,9 +29,8 @@ func Parameters(class *storagev1.StorageClass) (forDriver map[string]string, fsT
 			fsKeys = append(fsKeys, key)
 		case strings.EqualFold(key, "fstype"):
 			fsKeys = append(fsKeys, key)
-		case isSecret(key):
-			return nil, "", verdict.Refused(verdict.NotSupportedYet,
-				"parameter %q of StorageClass %q is not supported: this version of the provisioner passes no secrets to drivers; use a class without it", key, class.Name)
+		case secret.Known(key):
+			delete(forDriver, key)
 		case strings.HasPrefix(key, wellknown.ParameterPrefix):
 			return nil, "", verdict.Refused(verdict.InvalidClass,
 				"StorageClass %q has the unknown parameter %q; keys that begin with %q are reserved, correct or remove it", class.Name, key, wellknown.ParameterPrefix)
@@ -43,20 +44,6 @@ func Parameters(class *storagev1.StorageClass) (forDriver map[string]string, fsT
 		fsType = class.Parameters[fsKeys[0]]
 	}
 	return forDriver, fsType, verdict.Verdict{}
-}
-
-// isSecret: the key refers to a secret, in the reserved or in the deprecated
-// spelling.
-func isSecret(key string) bool {
-	if rest, reserved := strings.CutPrefix(key, wellknown.ParameterPrefix); reserved {
-		return strings.HasSuffix(rest, "secret-name") || strings.HasSuffix(rest, "secret-namespace")
-	}
-	return slices.Contains([]string{
-		"csiProvisionerSecretName", "csiProvisionerSecretNamespace",
-		"csiControllerPublishSecretName", "csiControllerPublishSecretNamespace",
-		"csiNodeStageSecretName", "csiNodeStageSecretNamespace",
-		"csiNodePublishSecretName", "csiNodePublishSecretNamespace",
-	}, key)
 }
 
 func sortedKeys(m map[string]string) []string {

@@ -21,6 +21,8 @@ type Input struct {
 	Class *storagev1.StorageClass
 	// Source to copy; nil for a blank volume.
 	Source *source.Volume
+	// Attributes is the claim's VolumeAttributesClass; nil for none.
+	Attributes *storagev1.VolumeAttributesClass
 	// Name of the volume.
 	Name string
 	// PinnedBytes is the required capacity that an earlier attempt put on
@@ -38,11 +40,6 @@ type Input struct {
 // Build returns the request, or the verdict Refuse that says what is wrong with
 // claim or class.
 func Build(in Input) (*csi.CreateVolumeRequest, verdict.Verdict) {
-	if in.Claim.Spec.VolumeAttributesClassName != nil && *in.Claim.Spec.VolumeAttributesClassName != "" {
-		return nil, verdict.Refused(verdict.NotSupportedYet,
-			"VolumeAttributesClass %q is not supported by this version of the provisioner; create the claim again without spec.volumeAttributesClassName",
-			*in.Claim.Spec.VolumeAttributesClassName)
-	}
 	bytes, v := RequiredBytes(in.Claim, in.Source)
 	if !v.Ready() {
 		return nil, v
@@ -64,12 +61,17 @@ func Build(in Input) (*csi.CreateVolumeRequest, verdict.Verdict) {
 		parameters[wellknown.ParameterClaimNamespace] = in.Claim.Namespace
 		parameters[wellknown.ParameterPVName] = in.Name
 	}
+	var mutable map[string]string
+	if in.Attributes != nil {
+		mutable = clone(in.Attributes.Parameters)
+	}
 	return &csi.CreateVolumeRequest{
 		Name:                in.Name,
 		CapacityRange:       &csi.CapacityRange{RequiredBytes: bytes},
 		VolumeCapabilities:  capabilities,
 		Parameters:          parameters,
 		VolumeContentSource: contentSource(in.Source),
+		MutableParameters:   mutable,
 	}, verdict.Verdict{}
 }
 

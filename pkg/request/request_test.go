@@ -8,6 +8,7 @@ import (
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"google.golang.org/protobuf/proto"
 	v1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -145,8 +146,15 @@ func TestBuild(t *testing.T) {
 			},
 		},
 		{
-			"an empty VolumeAttributesClass is none",
-			func(in *request.Input) { in.Claim.Spec.VolumeAttributesClassName = new("") },
+			"a VolumeAttributesClass",
+			func(in *request.Input) {
+				in.Attributes = &storagev1.VolumeAttributesClass{Parameters: map[string]string{"iops": "100"}}
+			},
+			func(want *csi.CreateVolumeRequest) { want.MutableParameters = map[string]string{"iops": "100"} },
+		},
+		{
+			"a VolumeAttributesClass that is not heeded",
+			func(in *request.Input) { in.Claim.Spec.VolumeAttributesClassName = new("gold") },
 			func(*csi.CreateVolumeRequest) {},
 		},
 	} {
@@ -222,11 +230,6 @@ func TestBuildRefuses(t *testing.T) {
 		change func(*request.Input)
 		want   verdict.Verdict
 	}{
-		{
-			"a VolumeAttributesClass",
-			func(in *request.Input) { in.Claim.Spec.VolumeAttributesClassName = new("gold") },
-			verdict.Verdict{Kind: verdict.Refuse, Reason: verdict.NotSupportedYet, Message: `VolumeAttributesClass "gold" is not supported by this version of the provisioner; create the claim again without spec.volumeAttributesClassName`},
-		},
 		{
 			"a claim without a size",
 			func(in *request.Input) { in.Claim.Spec.Resources.Requests = nil },

@@ -27,6 +27,13 @@ const (
 	InvalidAccessMode     Reason = "InvalidAccessMode"
 	InvalidClass          Reason = "InvalidStorageClass"
 	ClassOfAnotherDriver  Reason = "StorageClassOfAnotherDriver"
+	SecretNotFound        Reason = "SecretNotFound"
+	SecretNotReadable     Reason = "SecretNotReadable"
+	SecretNameInvalid     Reason = "SecretNameInvalid"
+	AttributesNotFound    Reason = "VolumeAttributesClassNotFound"
+	AttributesNotReadable Reason = "VolumeAttributesClassNotReadable"
+	AttributesDisabled    Reason = "VolumeAttributesClassesDisabled"
+	AttributesOfAnother   Reason = "VolumeAttributesClassOfAnotherDriver"
 	NotSupportedYet       Reason = "NotSupportedYet"
 	DriverLacks           Reason = "DriverCapabilityMissing"
 	VolumeNameTaken       Reason = "VolumeNameTaken"
@@ -40,6 +47,7 @@ const (
 	ProvisioningFailed    Reason = "ProvisioningFailed"
 	ProvisioningDone      Reason = "ProvisioningSucceeded"
 	VolumeFailedDelete    Reason = "VolumeFailedDelete"
+	DeletedWithoutSecret  Reason = "DeletionSecretNotFound"
 )
 
 // Type is the type of a Kubernetes event.
@@ -102,6 +110,13 @@ func Catalogue() []Entry {
 		{InvalidAccessMode, Warning, claim, "An access mode of the claim has no counterpart in CSI.", "Create the claim again with other access modes."},
 		{InvalidClass, Warning, claim, "The StorageClass has parameters that contradict each other or are unknown.", "Correct the class; the claim is then judged again by itself."},
 		{ClassOfAnotherDriver, Warning, claim, "The claim's StorageClass was made again for another driver.", "Create the claim again, or restore the class."},
+		{SecretNotFound, Normal, claim, "The Secret that the StorageClass names for creating the volume does not exist.", "Create the Secret; provisioning then starts by itself within 15 seconds."},
+		{SecretNotReadable, Warning, claim, "The Secret that the StorageClass names for creating the volume could not be read.", "Read the error in the event: most likely a rule of RBAC is missing (deploy/kubernetes/rbac-secrets.yaml). It is tried again by itself."},
+		{SecretNameInvalid, Warning, claim, "The StorageClass names a Secret by name or annotations of the claim, and for this claim that makes no name of a Secret.", "Correct the annotation named in the event; the claim is then judged again by itself."},
+		{AttributesNotFound, Normal, claim, "The VolumeAttributesClass of the claim does not exist.", "Create it; provisioning then starts by itself."},
+		{AttributesNotReadable, Warning, claim, "The VolumeAttributesClass of the claim could not be read.", "Read the error in the event: most likely a rule of RBAC is missing. It is tried again by itself."},
+		{AttributesDisabled, Warning, claim, "The claim asks for a VolumeAttributesClass, and the provisioner runs with `--feature-gates=VolumeAttributesClass=false`, or the API server has no such classes in storage.k8s.io/v1.", "Create the claim again without spec.volumeAttributesClassName, or have the gate switched on."},
+		{AttributesOfAnother, Warning, claim, "The VolumeAttributesClass of the claim belongs to another driver.", "Create the claim again with a VolumeAttributesClass of the driver, or with none."},
 		{NotSupportedYet, Warning, claim, "The claim or its class uses a feature that this version does not have.", "Do without the feature named in the event, or use a version that has it."},
 		{DriverLacks, Warning, claim, "The driver does not report a capability that provisioning needs.", "Check that the right driver runs behind the socket."},
 		{VolumeNameTaken, Warning, claim, "A PV with the name of this claim's volume exists and belongs to another claim.", "Use a longer --volume-name-uuid-length, or remove the PV named in the event."},
@@ -115,5 +130,6 @@ func Catalogue() []Entry {
 		{ProvisioningFailed, Warning, claim, "An attempt failed; the text says why.", "Read the text. It is tried again by itself."},
 		{ProvisioningDone, Normal, claim, "The volume exists and its PV is saved.", "Nothing."},
 		{VolumeFailedDelete, Warning, pv, "The volume of a released PV could not be deleted.", "Read the text. It is tried again by itself."},
+		{DeletedWithoutSecret, Warning, pv, "The Secret that the deletion of the volume needs does not exist; the driver was asked without it.", "Nothing if the volume is gone; else create the Secret again, and it is tried again by itself."},
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/secret"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/wellknown"
 )
 
@@ -62,6 +63,11 @@ type Input struct {
 	// Request and Response of CreateVolume; the response has passed Check.
 	Request  *csi.CreateVolumeRequest
 	Response *csi.CreateVolumeResponse
+	// Secrets that the class names for this volume.
+	Secrets secret.Refs
+	// AttributesClass is the VolumeAttributesClass that the request's mutable
+	// parameters are from; empty for none.
+	AttributesClass string
 	// PublishReadOnly: --controller-publish-readonly.
 	PublishReadOnly bool
 }
@@ -77,13 +83,9 @@ func Build(in Input) *v1.PersistentVolume {
 	}
 	pv := &v1.PersistentVolume{
 		ObjectMeta: metav1.ObjectMeta{
-			Name:       in.Request.GetName(),
-			Finalizers: []string{wellknown.PVFinalizer},
-			Annotations: map[string]string{
-				wellknown.ProvisionedBy:           in.Class.Provisioner,
-				wellknown.DeletionSecretName:      "",
-				wellknown.DeletionSecretNamespace: "",
-			},
+			Name:        in.Request.GetName(),
+			Finalizers:  []string{wellknown.PVFinalizer},
+			Annotations: map[string]string{wellknown.ProvisionedBy: in.Class.Provisioner},
 		},
 		Spec: v1.PersistentVolumeSpec{
 			AccessModes:      in.Claim.Spec.AccessModes,
@@ -105,13 +107,30 @@ func Build(in Input) *v1.PersistentVolume {
 				FSType:           fsType(in.Request),
 				ReadOnly:         in.PublishReadOnly && readOnly(in.Request),
 				VolumeAttributes: attributes(in.Identity, vol),
+
+				ControllerPublishSecretRef: reference(in.Secrets.ControllerPublish),
+				NodeStageSecretRef:         reference(in.Secrets.NodeStage),
+				NodePublishSecretRef:       reference(in.Secrets.NodePublish),
+				ControllerExpandSecretRef:  reference(in.Secrets.ControllerExpand),
+				NodeExpandSecretRef:        reference(in.Secrets.NodeExpand),
 			}},
 		},
+	}
+	secret.Annotate(pv.Annotations, in.Secrets)
+	if in.AttributesClass != "" {
+		pv.Spec.VolumeAttributesClassName = &in.AttributesClass
 	}
 	if in.Class.ReclaimPolicy != nil {
 		pv.Spec.PersistentVolumeReclaimPolicy = *in.Class.ReclaimPolicy
 	}
 	return pv
+}
+
+func reference(ref secret.Ref) *v1.SecretReference {
+	if ref.IsZero() {
+		return nil
+	}
+	return &v1.SecretReference{Namespace: ref.Namespace, Name: ref.Name}
 }
 
 func attributes(identity string, vol *csi.Volume) map[string]string {

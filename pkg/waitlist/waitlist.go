@@ -23,6 +23,11 @@ func PV(name string) Object { return Object{Kind: "PersistentVolume", Name: name
 // Class is the StorageClass of that name.
 func Class(name string) Object { return Object{Kind: "StorageClass", Name: name} }
 
+// AttributesClass is the VolumeAttributesClass of that name.
+func AttributesClass(name string) Object {
+	return Object{Kind: "VolumeAttributesClass", Name: name}
+}
+
 // VolumeName stands for the claim that is being given a volume of that name.
 func VolumeName(name string) Object { return Object{Kind: "volume name", Name: name} }
 

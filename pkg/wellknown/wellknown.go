@@ -25,6 +25,11 @@ const (
 	DeletionSecretName = "volume.kubernetes.io/provisioner-deletion-secret-name"
 	// DeletionSecretNamespace: see DeletionSecretName.
 	DeletionSecretNamespace = "volume.kubernetes.io/provisioner-deletion-secret-namespace"
+	// ModifySecretName and ModifySecretNamespace stand on a PV whose class names a
+	// secret for ControllerModifyVolume. Written by us at creation, read by the resizer.
+	ModifySecretName = "volume.kubernetes.io/controller-modify-secret-name"
+	// ModifySecretNamespace: see ModifySecretName.
+	ModifySecretNamespace = "volume.kubernetes.io/controller-modify-secret-namespace"
 )
 
 // Finalizers.
@@ -68,6 +73,8 @@ type Record struct {
 	RequiredBytes string
 	// ContentSource pins what the volume is a copy of; absent for a blank one.
 	ContentSource string
+	// Secret pins the Secret with which CreateVolume is called; absent if there is none.
+	Secret string
 }
 
 // RecordOf returns the keys of the driver with that name. A driver's name may
@@ -79,5 +86,6 @@ func RecordOf(driver string) Record {
 		VolumeName:    prefix + "volume-name",
 		RequiredBytes: prefix + "required-bytes",
 		ContentSource: prefix + "content-source",
+		Secret:        prefix + "provisioner-secret",
 	}
 }

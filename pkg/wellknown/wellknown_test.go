@@ -19,12 +19,14 @@ func TestRecordOf(t *testing.T) {
 			VolumeName:    "clone.example.com/volume-name",
 			RequiredBytes: "clone.example.com/required-bytes",
 			ContentSource: "clone.example.com/content-source",
+			Secret:        "clone.example.com/provisioner-secret",
 		}},
 		{"capitals are lowered", "Clone.Example.COM", wellknown.Record{
 			Finalizer:     "clone.example.com/provisioning",
 			VolumeName:    "clone.example.com/volume-name",
 			RequiredBytes: "clone.example.com/required-bytes",
 			ContentSource: "clone.example.com/content-source",
+			Secret:        "clone.example.com/provisioner-secret",
 		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -44,9 +46,10 @@ func TestKeysAreValid(t *testing.T) {
 		wellknown.StorageProvisioner, wellknown.BetaStorageProvisioner, wellknown.BetaStorageClass,
 		wellknown.SelectedNode, wellknown.MigratedTo, wellknown.ProvisionedBy,
 		wellknown.DeletionSecretName, wellknown.DeletionSecretNamespace,
+		wellknown.ModifySecretName, wellknown.ModifySecretNamespace,
 		wellknown.PVFinalizer, wellknown.CloningProtection,
-		mine.Finalizer, mine.VolumeName, mine.RequiredBytes,
-		long.Finalizer, long.VolumeName, long.RequiredBytes,
+		mine.Finalizer, mine.VolumeName, mine.RequiredBytes, mine.Secret,
+		long.Finalizer, long.VolumeName, long.RequiredBytes, long.Secret,
 	} {
 		if broken := validation.IsQualifiedName(key); len(broken) > 0 {
 			t.Errorf("%q: %v", key, broken)

@@ -1,0 +1,108 @@
+package provision
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	v1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/verdict"
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/waitlist"
+)
+
+// fetched are VolumeAttributesClasses that were read one by one, because RBAC lets us
+// get them, and not watch them: what the incumbent does with them takes no more.
+type fetched struct {
+	mu      sync.Mutex
+	classes map[string]*storagev1.VolumeAttributesClass
+}
+
+func (f *fetched) get(name string) *storagev1.VolumeAttributesClass {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.classes[name]
+}
+
+func (f *fetched) put(name string, class *storagev1.VolumeAttributesClass) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.classes == nil {
+		f.classes = map[string]*storagev1.VolumeAttributesClass{}
+	}
+	f.classes[name] = class
+	if class == nil {
+		delete(f.classes, name)
+	}
+}
+
+// attributesOf returns the name of the claim's VolumeAttributesClass, "" if it has none.
+func (p *Provisioner) attributesOf(claim *v1.PersistentVolumeClaim) string {
+	if claim.Spec.VolumeAttributesClassName == nil {
+		return ""
+	}
+	return *claim.Spec.VolumeAttributesClassName
+}
+
+// Fetch reads what Plan cannot find in the caches: the claim's VolumeAttributesClass
+// where those may not be watched. The verdict is not Ready if that fails.
+func (p *Provisioner) Fetch(ctx context.Context, claim *v1.PersistentVolumeClaim) verdict.Verdict {
+	name := p.attributesOf(claim)
+	if name == "" || !p.AttributesClasses || p.Caches.AttributesClasses != nil || !p.Driver.CanModify() {
+		return verdict.Verdict{}
+	}
+	class, err := p.Client.StorageV1().VolumeAttributesClasses().Get(ctx, name, metav1.GetOptions{})
+	switch {
+	case apierrors.IsNotFound(err):
+		p.fetched.put(name, nil)
+	case err != nil:
+		return verdict.Refused(verdict.AttributesNotReadable,
+			"provisioning was not started (tried again by itself): reading VolumeAttributesClass %q (get, or better list and watch, on volumeattributesclasses must be granted): %v", name, err)
+	default:
+		p.fetched.put(name, class)
+	}
+	return verdict.Verdict{}
+}
+
+// attributes returns the claim's VolumeAttributesClass, nil if it asks for none.
+func (p *Provisioner) attributes(claim *v1.PersistentVolumeClaim, before func(waitlist.Object)) (*storagev1.VolumeAttributesClass, verdict.Verdict) {
+	name := p.attributesOf(claim)
+	if name == "" {
+		return nil, verdict.Verdict{}
+	}
+	switch {
+	case !p.AttributesClasses:
+		// To ignore it does not help: Kubernetes binds no PV without it to this claim.
+		return nil, verdict.Refused(verdict.AttributesDisabled,
+			"the claim asks for VolumeAttributesClass %q, but the feature gate VolumeAttributesClass is switched off here, or the API server has no such classes in storage.k8s.io/v1; create the claim again without spec.volumeAttributesClassName", name)
+	case !p.Driver.CanModify():
+		return nil, verdict.Refused(verdict.DriverLacks,
+			"the claim asks for VolumeAttributesClass %q, but driver %q has no such classes (no MODIFY_VOLUME capability); create the claim again without spec.volumeAttributesClassName", name, p.Driver.Name)
+	}
+	before(waitlist.AttributesClass(name))
+	class := p.Caches.AttributesClass(name)
+	if p.Caches.AttributesClasses == nil {
+		class = p.fetched.get(name)
+	}
+	switch {
+	case class == nil:
+		return nil, verdict.Waiting(verdict.AttributesNotFound,
+			"the claim waits for VolumeAttributesClass %q, which does not exist; provisioning starts by itself when it is there", name)
+	case class.DriverName != p.Driver.Name:
+		return nil, verdict.Refused(verdict.AttributesOfAnother,
+			"VolumeAttributesClass %q belongs to driver %q, the claim was given to driver %q; create the claim again with another spec.volumeAttributesClassName, or without", name, class.DriverName, p.Driver.Name)
+	}
+	return class, verdict.Verdict{}
+}
+
+// lacksAttributes says what a request has to do without whose VolumeAttributesClass is
+// gone; "" if nothing.
+func lacksAttributes(name string, v verdict.Verdict) string {
+	if v.Ready() {
+		return ""
+	}
+	return fmt.Sprintf("VolumeAttributesClass %q", name)
+}
