@@ -10,6 +10,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/request"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/verdict"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/waitlist"
 )
@@ -73,29 +74,18 @@ func (p *Provisioner) attributes(claim *v1.PersistentVolumeClaim, before func(wa
 	if name == "" {
 		return nil, verdict.Verdict{}
 	}
-	switch {
-	case !p.AttributesClasses:
-		// To ignore it does not help: Kubernetes binds no PV without it to this claim.
-		return nil, verdict.Refused(verdict.AttributesDisabled,
-			"the claim asks for VolumeAttributesClass %q, but the feature gate VolumeAttributesClass is switched off here, or the API server has no such classes in storage.k8s.io/v1; create the claim again without spec.volumeAttributesClassName", name)
-	case !p.Driver.CanModify():
-		return nil, verdict.Refused(verdict.DriverLacks,
-			"the claim asks for VolumeAttributesClass %q, but driver %q has no such classes (no MODIFY_VOLUME capability); create the claim again without spec.volumeAttributesClassName", name, p.Driver.Name)
-	}
 	before(waitlist.AttributesClass(name))
 	class := p.Caches.AttributesClass(name)
 	if p.Caches.AttributesClasses == nil {
 		class = p.fetched.get(name)
 	}
-	switch {
-	case class == nil:
-		return nil, verdict.Waiting(verdict.AttributesNotFound,
-			"the claim waits for VolumeAttributesClass %q, which does not exist; provisioning starts by itself when it is there", name)
-	case class.DriverName != p.Driver.Name:
-		return nil, verdict.Refused(verdict.AttributesOfAnother,
-			"VolumeAttributesClass %q belongs to driver %q, the claim was given to driver %q; create the claim again with another spec.volumeAttributesClassName, or without", name, class.DriverName, p.Driver.Name)
+	v := request.JudgeAttributes(request.Attributes{
+		Name: name, Class: class, Driver: p.Driver.Name, Modifies: p.Driver.CanModify(), Heeded: p.AttributesClasses,
+	})
+	if !v.Ready() {
+		return nil, v
 	}
-	return class, verdict.Verdict{}
+	return class, v
 }
 
 // lacksAttributes says what a request has to do without whose VolumeAttributesClass is

@@ -313,13 +313,20 @@ func driverRules() []brokenRule {
 				`StorageClass "{class}-odd" names the file system more than once (FSType, csi.storage.k8s.io/fstype); keep "csi.storage.k8s.io/fstype" only`},
 		},
 		{
-			name: "the class has secrets",
+			name:    "the class names a secret without its namespace",
+			prepare: oddClass(map[string]string{"csi.storage.k8s.io/provisioner-secret-name": "s"}),
+			options: inClass("-odd"),
+			event: told{"Warning", "InvalidStorageClass",
+				`StorageClass "{class}-odd" has parameter "csi.storage.k8s.io/provisioner-secret-name" without "csi.storage.k8s.io/provisioner-secret-namespace"; the provisioner secret needs both, or none`},
+		},
+		{
+			name: "the class names a secret by an annotation that the claim does not have",
 			prepare: oddClass(map[string]string{
-				"csi.storage.k8s.io/provisioner-secret-name": "s", "csi.storage.k8s.io/provisioner-secret-namespace": "n",
+				"csi.storage.k8s.io/node-stage-secret-name": "${pvc.annotations['team']}", "csi.storage.k8s.io/node-stage-secret-namespace": "n",
 			}),
 			options: inClass("-odd"),
-			event: told{"Warning", "NotSupportedYet",
-				`parameter "csi.storage.k8s.io/provisioner-secret-name" of StorageClass "{class}-odd" is not supported: this version of the provisioner passes no secrets to drivers; use a class without it`},
+			event: told{"Warning", "SecretNameInvalid",
+				`parameter "csi.storage.k8s.io/node-stage-secret-name" of StorageClass "{class}-odd" names a Secret by annotation "team", which the claim does not have; annotate the claim`},
 		},
 		{
 			name: "the class does not exist",
@@ -332,13 +339,13 @@ func driverRules() []brokenRule {
 				`the claim waits for StorageClass "{class}-later", which does not exist; provisioning starts by itself when it is there`},
 		},
 		{
-			name: "the claim has a VolumeAttributesClass",
+			name: "the claim has a VolumeAttributesClass, and the driver none",
 			options: always(func(claim *v1.PersistentVolumeClaim) {
 				name := "gold"
 				claim.Spec.VolumeAttributesClassName = &name
 			}),
-			event: told{"Warning", "NotSupportedYet",
-				`VolumeAttributesClass "gold" is not supported by this version of the provisioner; create the claim again without spec.volumeAttributesClassName`},
+			event: told{"Warning", "DriverCapabilityMissing",
+				`the claim asks for VolumeAttributesClass "gold", but driver "{driver}" has no such classes (no MODIFY_VOLUME capability); create the claim again without spec.volumeAttributesClassName`},
 		},
 	}
 }
