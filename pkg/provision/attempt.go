@@ -167,7 +167,7 @@ func (p *Provisioner) call(ctx context.Context, turn *ledger.Turn, req *csi.Crea
 	resp, err := p.Driver.CreateVolume(ctx, req, with.values)
 	answer := csidriver.Meaning(err)
 	if answer == ledger.Absent && with.lacking != "" {
-		answer = ledger.Denied // it may be about what is lacking
+		answer = ledger.Denied // the driver may have refused for want of it
 	}
 	state := turn.Answered(before, answer)
 	if err != nil {

@@ -1,9 +1,13 @@
 package integration
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"maps"
+	"os"
+	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -14,9 +18,11 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/yaml"
 
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/hack/demodriver"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/test/kit"
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/test/kit/repo"
 )
 
 // secretRule is what rbac-secrets.yaml grants.
@@ -181,6 +187,75 @@ func TestAClaimWaitsForItsSecret(t *testing.T) {
 	env.Eventually("the volume is gone", func() error { return volumes(env, 0) })
 }
 
+// Claims that wait are not to make the API server's life hard.
+func TestManyClaimsThatWaitForOneSecretAskForItTogether(t *testing.T) {
+	t.Parallel()
+	const count = 50
+	env := secretive(t, named("credentials"))
+	g := env.Gateway()
+	env.StartProvisioner(alone)
+	var claims []string
+	for i := range count {
+		claims = append(claims, fmt.Sprintf("data-%d", i))
+		env.Create(env.Claim(claims[i]))
+	}
+	for _, claim := range claims {
+		env.WaitEvent(claim, "SecretNotFound")
+	}
+	began, before := time.Now(), len(g.Requests("get", "secrets"))
+	if before > count/5 {
+		t.Errorf("%d claims have asked %d times", count, before)
+	}
+	env.Eventually("they have looked again, twice", func() error {
+		if asked := len(g.Requests("get", "secrets")) - before; asked < 2 {
+			return fmt.Errorf("%d requests", asked)
+		}
+		return nil
+	})
+	asked, passed := len(g.Requests("get", "secrets"))-before, time.Since(began)
+	t.Logf("%d claims have asked %d times at first, and %d times in %s", count, before, asked, passed.Round(time.Second))
+	if most := 2 + int(passed/(5*time.Second)); asked > most {
+		t.Errorf("they have asked %d times in %s, want at most %d", asked, passed, most)
+	}
+	putSecret(t, env, "credentials", credentials())
+	env.WaitBound(claims...)
+}
+
+func TestAClaimStartsWhenItIsAnnotated(t *testing.T) {
+	t.Parallel()
+	env := secretive(t, named("${pvc.annotations['team']}-credentials"))
+	putSecret(t, env, "blue-credentials", credentials())
+	env.StartProvisioner()
+	env.Create(env.Claim("data"))
+	env.WaitEvent("data", "SecretNameInvalid")
+	env.Update("data", func(claim *v1.PersistentVolumeClaim) { kit.Annotation("team", "blue")(claim) })
+	env.WaitBound("data")
+	if got := requestFor(t, env, "data").GetSecrets(); !maps.Equal(got, credentials()) {
+		t.Errorf("CreateVolume has secrets %v", got)
+	}
+}
+
+// The tests take the rule from here; what ships must be the same.
+func TestTheManifestForSecretsGrantsNothingElse(t *testing.T) {
+	t.Parallel()
+	root, err := repo.Root()
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(filepath.Join(root, "deploy", "kubernetes", "rbac-secrets.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, _, _ := bytes.Cut(text, []byte("\n---\n"))
+	var role rbacv1.ClusterRole
+	if err := yaml.UnmarshalStrict(first, &role); err != nil {
+		t.Fatal(err)
+	}
+	if want := []rbacv1.PolicyRule{secretRule()}; !reflect.DeepEqual(role.Rules, want) {
+		t.Errorf("the manifest grants %v, want %v", role.Rules, want)
+	}
+}
+
 // A Secret with which the driver is not content is read again for each attempt.
 func TestASecretThatIsCorrectedIsUsed(t *testing.T) {
 	t.Parallel()
@@ -306,12 +381,16 @@ func TestTheDeletionOfAPVThatDoesNotNameItsSecret(t *testing.T) {
 			t.Parallel()
 			env := secretive(t, c.parameters, kit.DriverConfig(wantsCredentials))
 			putSecret(t, env, "data-credentials", credentials())
-			env.StartProvisioner()
+			p := env.StartProvisioner(alone)
 			env.Create(env.Claim("data", kit.Annotation("team", "data")))
 			env.WaitBound("data")
+			env.Eventually("the record is off", func() error { return unmarked(env, "data") })
 			pv := env.PV("data").Name
 			annotatePV(t, env, pv, nil, nil)
+			p.Stop() // else the claim might be seen for a moment longer than the PV is bound
 			env.Delete("data")
+			env.WaitGone("data")
+			env.StartProvisioner(alone)
 			if !c.asked {
 				waitPVEvent(env, pv, "VolumeFailedDelete", "does not say which Secret", "annotation \"team\"", deletionName, deletionNamespace)
 				if calls := env.Faults.Calls("DeleteVolume"); len(calls) > 0 {
