@@ -64,7 +64,11 @@ func hush(ctx context.Context, secrets map[string]string) context.Context {
 		return ctx
 	}
 	logger := klog.FromContext(ctx)
-	return klog.NewContext(ctx, logger.WithSink(discreet{logger.GetSink(), replacer}))
+	sink := logger.GetSink()
+	if deep, ok := sink.(interface{ WithCallDepth(int) klog.LogSink }); ok {
+		sink = deep.WithCallDepth(1) // the line that is named is that of our caller
+	}
+	return klog.NewContext(ctx, logger.WithSink(discreet{sink, replacer}))
 }
 
 // discreet is a sink that hides secrets in texts and errors.

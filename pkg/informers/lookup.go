@@ -32,6 +32,18 @@ func (s *Set) PV(name string) *v1.PersistentVolume {
 	return get[*v1.PersistentVolume](s.PVs, name)
 }
 
+// OwnVolumes returns all PersistentVolumes of the driver: for what is rare.
+func (s *Set) OwnVolumes() []*v1.PersistentVolume {
+	objs := s.OwnPVs.GetStore().List()
+	list := make([]*v1.PersistentVolume, 0, len(objs))
+	for _, obj := range objs {
+		if pv, ok := obj.(*v1.PersistentVolume); ok {
+			list = append(list, pv)
+		}
+	}
+	return list
+}
+
 // Class returns the StorageClass of that name, nil if there is none.
 func (s *Set) Class(name string) *storagev1.StorageClass {
 	return get[*storagev1.StorageClass](s.Classes, name)

@@ -1,6 +1,8 @@
 package provision
 
 import (
+	"slices"
+
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	v1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
@@ -217,10 +219,19 @@ func (p *Provisioner) begunWith(claim *v1.PersistentVolumeClaim, class *storagev
 		return secret.Ref{}
 	}
 	ref := secret.Parse(record.Pinned(p.Keys, p.Naming, claim).Secret)
-	if !secret.CouldBe(ref, class, about(claim, name)) {
-		return secret.Ref{}
+	if ref.IsZero() || secret.CouldBe(ref, class, about(claim, name)) || p.vouchedFor(ref, class.Name, claim.Namespace) {
+		return ref
 	}
-	return ref
+	return secret.Ref{}
+}
+
+// vouchedFor looks for a PV that proves that the class, made again since, has named the
+// Secret for claims of the namespace. It looks at all PVs of the driver: this is for the
+// rest of an earlier process's work only, and for classes that were changed meanwhile.
+func (p *Provisioner) vouchedFor(ref secret.Ref, class, namespace string) bool {
+	return slices.ContainsFunc(p.Caches.OwnVolumes(), func(pv *v1.PersistentVolume) bool {
+		return secret.Vouches(pv, ref, p.Driver.Name, class, namespace)
+	})
 }
 
 // mayExist says whether a volume may exist for a claim on record.

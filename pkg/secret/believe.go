@@ -5,6 +5,7 @@ import (
 	"regexp"
 	"strings"
 
+	v1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
 )
@@ -39,4 +40,13 @@ func CouldBe(ref Ref, class *storagev1.StorageClass, about About) bool {
 	pattern := strings.ReplaceAll(regexp.QuoteMeta(text), anything, ".*")
 	fits, err := regexp.MatchString("^"+pattern+"$", ref.Name)
 	return err == nil && fits
+}
+
+// Vouches says whether a PV proves that the class has named the Secret before, for claims of
+// that namespace: it may have been another then. Users do not write PVs.
+func Vouches(pv *v1.PersistentVolume, ref Ref, driver, class, namespace string) bool {
+	stands, told := OnPV(pv)
+	return told && stands == ref && !ref.IsZero() &&
+		pv.Spec.CSI != nil && pv.Spec.CSI.Driver == driver && ClassOf(pv) == class &&
+		pv.Spec.ClaimRef != nil && pv.Spec.ClaimRef.Namespace == namespace
 }

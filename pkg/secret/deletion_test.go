@@ -117,3 +117,36 @@ func TestClassOf(t *testing.T) {
 		t.Errorf("the annotation is %q", got)
 	}
 }
+
+func TestVouches(t *testing.T) {
+	ref := secret.Ref{Namespace: "vault", Name: "old"}
+	for _, c := range []struct {
+		name   string
+		change func(*v1.PersistentVolume)
+		want   bool
+	}{
+		{"a PV of the class, of the claim's namespace, with the Secret", func(*v1.PersistentVolume) {}, true},
+		{"with another Secret", func(pv *v1.PersistentVolume) { pv.Annotations[keyName] = "new" }, false},
+		{"one that says nothing", func(pv *v1.PersistentVolume) { pv.Annotations = nil }, false},
+		{"of another class", func(pv *v1.PersistentVolume) { pv.Spec.StorageClassName = "slow" }, false},
+		{"of another driver", func(pv *v1.PersistentVolume) { pv.Spec.CSI.Driver = "other.example.com" }, false},
+		{"one that is none of CSI", func(pv *v1.PersistentVolume) { pv.Spec.CSI = nil }, false},
+		{"of another namespace", func(pv *v1.PersistentVolume) { pv.Spec.ClaimRef.Namespace = "bank" }, false},
+		{"one that was never bound", func(pv *v1.PersistentVolume) { pv.Spec.ClaimRef = nil }, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			pv := &v1.PersistentVolume{}
+			pv.Annotations = map[string]string{keyName: "old", keyNamespace: "vault"}
+			pv.Spec.StorageClassName = "fast"
+			pv.Spec.ClaimRef = &v1.ObjectReference{Namespace: "shop", Name: "data"}
+			pv.Spec.CSI = &v1.CSIPersistentVolumeSource{Driver: "csi.example.com"}
+			c.change(pv)
+			if got := secret.Vouches(pv, ref, "csi.example.com", "fast", "shop"); got != c.want {
+				t.Errorf("got %t", got)
+			}
+			if secret.Vouches(pv, secret.Ref{}, "csi.example.com", "fast", "shop") {
+				t.Error("none is vouched for")
+			}
+		})
+	}
+}

@@ -80,6 +80,27 @@ func TestACleanUpUsesTheSecretThatTheVolumeWasBegunWith(t *testing.T) {
 		env.Faults.Reset()
 		checkCleanedUp(t, env)
 	})
+	t.Run("the class names another one, another process cleans up, and a PV proves it", func(t *testing.T) {
+		t.Parallel()
+		env := secretive(t, named("old"), kit.DriverConfig(wantsCredentials))
+		putSecret(t, env, "old", credentials())
+		putSecret(t, env, "new", map[string]string{"user": "nobody"})
+		p := env.StartProvisioner(alone)
+		env.Create(env.Claim("earlier"))
+		env.WaitBound("earlier")
+		hung(env)
+		p.Kill()
+		dropClass(t, env, env.Class)
+		env.CreateClass(env.Class, func(class *storagev1.StorageClass) { class.Parameters = named("new") })
+		env.Delete("data")
+		env.Faults.Reset()
+		env.StartProvisioner(alone)
+		env.WaitGone("data")
+		env.Eventually("only the other volume is left", func() error { return volumes(env, 1) })
+		if got := lastSecrets(env); !maps.Equal(got, credentials()) {
+			t.Errorf("the volume was looked for with secrets %v", got)
+		}
+	})
 	t.Run("the claim names another one, and another process cleans up", func(t *testing.T) {
 		t.Parallel()
 		env := secretive(t, byTeam, kit.DriverConfig(wantsCredentials))
