@@ -7,10 +7,12 @@ import (
 	"testing"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
+	"google.golang.org/grpc/codes"
 	v1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
 
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/test/kit"
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/test/kit/faults"
 )
 
 // Claims that are deleted while nobody knows whether their volume exists, and what
@@ -18,10 +20,11 @@ import (
 
 // hung creates claim "data" with a volume of which the provisioner does not hear before
 // the faults are reset.
-func hung(env *kit.Env, options ...kit.ClaimOption) {
-	env.Faults.On("CreateVolume").LoseReply()
+func hung(env *kit.Env, options ...kit.ClaimOption) *faults.Rule {
+	rule := env.Faults.On("CreateVolume").LoseReply()
 	env.Create(env.Claim("data", options...))
 	env.WaitEvent("data", "ProvisioningFailed")
+	return rule
 }
 
 func pinnedSecret(env *kit.Env, claim string) string {
@@ -213,6 +216,33 @@ func TestACleanUpWhoseSecretIsGone(t *testing.T) {
 			checkCleanedUpAtLast(t, env)
 		})
 	}
+}
+
+// Drivers answer InvalidArgument when they miss their secrets. That is a final error, which
+// else would prove that nothing exists; not of a call that had to do without.
+func TestARefusalForWantOfASecretProvesNothing(t *testing.T) {
+	t.Parallel()
+	env := secretive(t, named("credentials"))
+	putSecret(t, env, "credentials", credentials())
+	env.StartProvisioner(alone)
+	rule := hung(env)
+	dropSecret(t, env, "credentials")
+	env.Delete("data")
+	refusal := env.Faults.On("CreateVolume").
+		When(faults.Request(func(req *csi.CreateVolumeRequest) bool { return len(req.GetSecrets()) == 0 })).
+		Fail(codes.InvalidArgument, "secrets are missing")
+	rule.Remove() // before it, the first
+	env.Eventually("it was refused more often than it takes to prove that nothing exists", func() error {
+		if refusal.Hits() < 4 {
+			return fmt.Errorf("%d times", refusal.Hits())
+		}
+		return onRecord(env, "data")
+	})
+	if err := volumes(env, 1); err != nil {
+		t.Error(err)
+	}
+	putSecret(t, env, "credentials", credentials())
+	checkCleanedUp(t, env)
 }
 
 func checkCleanedUpAtLast(t *testing.T, env *kit.Env) {
