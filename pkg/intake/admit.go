@@ -3,6 +3,7 @@ package intake
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	v1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -79,13 +80,12 @@ func (i *Intake) judge(ctx context.Context, k key, claim *v1.PersistentVolumeCla
 // asked returns the verdict, and has the claim looked at again after a while if nothing
 // else would tell when it changes.
 func (i *Intake) asked(k key, v verdict.Verdict) verdict.Verdict {
-	switch v.Reason {
-	case verdict.SecretNotFound, verdict.SecretNotReadable, verdict.AttributesNotReadable:
+	unwatched := []verdict.Reason{verdict.SecretNotFound, verdict.SecretNotReadable, verdict.AttributesNotReadable}
+	if i.Caches.AttributesClasses == nil {
+		unwatched = append(unwatched, verdict.AttributesNotFound)
+	}
+	if slices.Contains(unwatched, v.Reason) {
 		i.queue.AddAfter(k, askAgain)
-	case verdict.AttributesNotFound:
-		if i.Caches.AttributesClasses == nil {
-			i.queue.AddAfter(k, askAgain)
-		}
 	}
 	return v
 }

@@ -59,7 +59,7 @@ func (p *Provisioner) attempt(ctx context.Context, turn *ledger.Turn, claim *v1.
 		return nil, "", err
 	}
 	if err := volume.Check(req, resp); err != nil {
-		return nil, "", p.reject(ctx, turn, claim, req, resp, with, err)
+		return nil, "", p.reject(ctx, turn, claim, resp, with, err)
 	}
 	if !p.stillWanted(claim) {
 		return nil, p.discard(ctx, turn, claim, req.GetName(), resp.GetVolume().GetVolumeId(), with), nil
@@ -183,12 +183,12 @@ func (p *Provisioner) call(ctx context.Context, turn *ledger.Turn, req *csi.Crea
 
 // reject deletes a volume that is not what was asked for, and returns the error
 // for the user.
-func (p *Provisioner) reject(ctx context.Context, turn *ledger.Turn, claim *v1.PersistentVolumeClaim, req *csi.CreateVolumeRequest, resp *csi.CreateVolumeResponse, with credentials, broken error) error {
+func (p *Provisioner) reject(ctx context.Context, turn *ledger.Turn, claim *v1.PersistentVolumeClaim, resp *csi.CreateVolumeResponse, with credentials, broken error) error {
 	if errors.Is(broken, volume.ErrNoVolume) {
 		return broken
 	}
 	handle := resp.GetVolume().GetVolumeId()
-	kept, err := p.remove(ctx, claim, req.GetName(), handle, with)
+	kept, err := p.remove(ctx, claim, turn.Request().GetName(), handle, with)
 	switch {
 	case err != nil:
 		return fmt.Errorf("%w; deleting it is tried again: %w", broken, err)

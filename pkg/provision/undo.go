@@ -43,18 +43,19 @@ func (p *Provisioner) Undo(ctx context.Context, turn *ledger.Turn, claim *v1.Per
 		return "", err
 	}
 	name := calls[0].request.GetName()
-	live, err := p.Client.CoreV1().PersistentVolumes().Get(ctx, name, metav1.GetOptions{})
-	switch {
-	case err == nil && volume.Owns(live, claim, p.Driver.Name):
-		turn.Saved()
-		return "", nil
-	case err != nil && !apierrors.IsNotFound(err):
-		return "", fmt.Errorf("looking for PV %q before the volume is searched: %w", name, err)
+	if saved, err := p.savedLive(ctx, claim, name); saved || err != nil {
+		if saved {
+			turn.Saved()
+		}
+		return "", err
 	}
-	var with credentials
+	with, err := p.lastCredentials(ctx, calls[0])
+	if err != nil {
+		return "", err
+	}
 	if turn.Handle() == "" || turn.Open() {
 		var resp *csi.CreateVolumeResponse
-		resp, with, err = p.search(ctx, turn, calls)
+		resp, with, err = p.search(ctx, turn, calls, with)
 		switch {
 		case err != nil && turn.State() == ledger.Clean:
 			return "", nil
@@ -65,8 +66,6 @@ func (p *Provisioner) Undo(ctx context.Context, turn *ledger.Turn, claim *v1.Per
 		case resp.GetVolume().GetVolumeId() == "":
 			return "", volume.ErrNoVolume
 		}
-	} else if with, err = p.lastCredentials(ctx, calls[0]); err != nil {
-		return "", err
 	}
 	handle := turn.Handle()
 	if kept, err = p.remove(ctx, claim, name, handle, with); err != nil || kept != "" {
@@ -75,6 +74,18 @@ func (p *Provisioner) Undo(ctx context.Context, turn *ledger.Turn, claim *v1.Per
 	turn.Removed()
 	klog.FromContext(ctx).Info("Volume of a deleted claim cleaned up", "claim", klog.KObj(claim), "volumeID", handle)
 	return "", nil
+}
+
+// savedLive says whether the live PV of that name owns the claim's volume.
+func (p *Provisioner) savedLive(ctx context.Context, claim *v1.PersistentVolumeClaim, name string) (bool, error) {
+	live, err := p.Client.CoreV1().PersistentVolumes().Get(ctx, name, metav1.GetOptions{})
+	switch {
+	case apierrors.IsNotFound(err):
+		return false, nil
+	case err != nil:
+		return false, fmt.Errorf("looking for PV %q before the volume is searched: %w", name, err)
+	}
+	return volume.Owns(live, claim, p.Driver.Name), nil
 }
 
 // UndoPins returns what the record is to say while Undo asks the driver.
@@ -119,14 +130,18 @@ func (c pastCall) withSource(content *csi.VolumeContentSource) pastCall {
 }
 
 // search asks for the volume, to learn of it, with one request after another: the next
-// one only if the driver has said that something else exists under the name. with is what
-// the driver was called with last.
-func (p *Provisioner) search(ctx context.Context, turn *ledger.Turn, calls []pastCall) (resp *csi.CreateVolumeResponse, with credentials, err error) {
+// one only if the driver has said that something else exists under the name. with are the
+// credentials for the first one; those of the last one are returned.
+func (p *Provisioner) search(ctx context.Context, turn *ledger.Turn, calls []pastCall, with credentials) (*csi.CreateVolumeResponse, credentials, error) {
+	var err error
 	for i, call := range calls {
-		if with, err = p.lastCredentials(ctx, call); err != nil {
-			return nil, with, err
+		if i > 0 {
+			if with, err = p.lastCredentials(ctx, call); err != nil {
+				return nil, with, err
+			}
 		}
 		attempted := turn.Repeatable()
+		var resp *csi.CreateVolumeResponse
 		resp, err = p.call(ctx, turn, call.request, with, call.attributesClass)
 		if call.request != attempted {
 			turn.Sought()

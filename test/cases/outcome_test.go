@@ -215,7 +215,8 @@ func against(plain, lines []string) []string {
 	}
 	ended := len(lines) > 0 && !strings.HasPrefix(lines[len(lines)-1], "pv")
 	for _, l := range plain {
-		if !paths[pathOf(l)] && !(ended && (strings.HasPrefix(l, "pv") || !paths["request.name"])) {
+		unreached := ended && (strings.HasPrefix(l, "pv") || !paths["request.name"])
+		if !paths[pathOf(l)] && !unreached {
 			changed = append(changed, "- "+l)
 		}
 	}
