@@ -146,6 +146,23 @@ func TestLookups(t *testing.T) {
 	}
 }
 
+func TestOwnVolumes(t *testing.T) {
+	s := filled(t, false, volumeOf("pv-1", driver, "h"))
+	foreign, err := newPacker(driver).transform(volumeOf("pv-2", "other.example.com", "h"))
+	if err == nil {
+		err = s.PVs.GetStore().Add(foreign)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := s.OwnVolumes(); len(got) != 1 || got[0].Name != "pv-1" {
+		t.Errorf("the driver's PVs are %v", got)
+	}
+	if s.PV("pv-2") == nil {
+		t.Error("the other PV is not there to be left out")
+	}
+}
+
 func TestIndexOfAStranger(t *testing.T) {
 	_, err := index(protected)(&v1.Pod{})
 	if err == nil || err.Error() != "unexpected *v1.Pod in the cache" {

@@ -745,12 +745,17 @@ func TestBeside(t *testing.T) {
 		{today, now, ledger.Differs, old}, // it was not this one that has made what exists
 		{today, now, ledger.Lost, now},
 	} {
-		before := turn.Calling(step.request)
-		turn.SetBeside(step.beside)
+		before := turn.CallingWith(step.request, step.beside)
 		turn.Answered(before, step.answer)
 		if got := turn.Beside(); got != step.want || l.AskedSecret(claim) != step.want.Secret {
 			t.Errorf("step %d: beside it is %+v, want %+v", i, got, step.want)
 		}
+	}
+	// What the driver has something else than is asked again, if another request cannot be
+	// served at all.
+	turn.Answered(turn.CallingWith(first, old), ledger.Absent)
+	if turn.Request() != today || turn.Beside() != now || l.AskedSecret(claim) != now.Secret {
+		t.Errorf("%v is to be asked again, and beside it is %+v", turn.Request(), turn.Beside())
 	}
 	turn.Saved()
 	if got := l.AskedSecret(claim); got != "" {

@@ -49,9 +49,6 @@ func (t *Turn) Request() *csi.CreateVolumeRequest {
 	return r
 }
 
-// SetBeside notes what belongs to the request that Calling has announced.
-func (t *Turn) SetBeside(b Beside) { t.with(func(e *entry) { e.beside = b }) }
-
 // Beside returns what belongs to Request.
 func (t *Turn) Beside() Beside {
 	var b Beside
@@ -85,10 +82,15 @@ func (t *Turn) Close() {
 // Calling notes that the driver is about to be called with the request. From
 // here on a volume may exist; what was known before is returned, for Answered.
 func (t *Turn) Calling(request *csi.CreateVolumeRequest) State {
+	return t.CallingWith(request, Beside{})
+}
+
+// CallingWith is Calling with what belongs to the request.
+func (t *Turn) CallingWith(request *csi.CreateVolumeRequest, beside Beside) State {
 	var before State
 	t.with(func(e *entry) {
 		before = e.state
-		e.besideBefore, e.beside = e.beside, Beside{}
+		e.besideBefore, e.beside = e.beside, beside
 		e.before, e.state, e.request, e.open, e.elsewhere, e.sought = e.request, Unknown, request, true, false, false
 	})
 	return before

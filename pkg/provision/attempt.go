@@ -162,8 +162,7 @@ func warnOfOldKeys(ctx context.Context, class *storagev1.StorageClass) {
 // call makes one CreateVolume and notes in the ledger what it tells. The contents of the
 // Secret go along with this one call only.
 func (p *Provisioner) call(ctx context.Context, turn *ledger.Turn, req *csi.CreateVolumeRequest, with credentials, attributesClass string) (*csi.CreateVolumeResponse, error) {
-	before := turn.Calling(req)
-	turn.SetBeside(ledger.Beside{Secret: with.ref.String(), AttributesClass: attributesClass})
+	before := turn.CallingWith(req, ledger.Beside{Secret: with.ref.String(), AttributesClass: attributesClass})
 	resp, err := p.Driver.CreateVolume(ctx, req, with.values)
 	answer := csidriver.Meaning(err)
 	if answer == ledger.Absent && with.lacking != "" {

@@ -20,6 +20,7 @@ import (
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/informers"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/ledger"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/record"
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/secret"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/wellknown"
 )
 
@@ -163,5 +164,65 @@ func TestCallsForASourceOnRecordHaveItsSize(t *testing.T) {
 		if got := calls[i].request.GetCapacityRange().GetRequiredBytes(); got != want {
 			t.Errorf("request %d is for %d bytes, want %d", i, got, want)
 		}
+	}
+}
+
+// Each call of a clean-up goes with the Secret that it was, or may have been, made with; and
+// the record goes on saying which.
+func TestCallsHaveTheirSecrets(t *testing.T) {
+	const parameter = "csi.storage.k8s.io/provisioner-secret-"
+	begun, today, sent := secret.Ref{Namespace: "vault", Name: "old"}, secret.Ref{Namespace: "vault", Name: "new"}, secret.Ref{Namespace: "vault", Name: "sent"}
+	for _, c := range []struct {
+		name     string
+		pv       string // names the Secret that the class had
+		asked    bool
+		want     []secret.Ref
+		recorded secret.Ref
+	}{
+		{"the Secret on record, as a PV proves", begun.Name, false, []secret.Ref{begun, begun, begun}, begun},
+		{"the Secret on record, which nothing proves", "another", false, []secret.Ref{today, today, today}, today},
+		{"the Secret that this process has asked with", begun.Name, true, []secret.Ref{sent, begun}, begun},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			p, clone := abroad(t, "shop")
+			class := p.Caches.Class("fast").DeepCopy()
+			class.Parameters = map[string]string{parameter + "name": today.Name, parameter + "namespace": today.Namespace}
+			pv := &v1.PersistentVolume{ObjectMeta: metav1.ObjectMeta{Name: "older", Annotations: map[string]string{
+				wellknown.DeletionSecretName: c.pv, wellknown.DeletionSecretNamespace: "vault",
+			}}}
+			pv.Spec.StorageClassName, pv.Spec.ClaimRef = "fast", &v1.ObjectReference{Namespace: "shop", Name: "older"}
+			pv.Spec.CSI = &v1.CSIPersistentVolumeSource{Driver: p.Driver.Name, VolumeHandle: "vol-older"}
+			if err := errors.Join(p.Caches.Classes.GetStore().Update(class), p.Caches.PVs.GetStore().Add(pv)); err != nil {
+				t.Fatal(err)
+			}
+			clone.Annotations = map[string]string{
+				p.Keys.ContentSource: "volume:vol-a", p.Keys.RequiredBytes: "5368709120", p.Keys.Secret: begun.String(),
+			}
+			turn, _ := p.Ledger.Take(clone.UID)
+			defer turn.Done()
+			if c.asked {
+				past, err := p.rebuild(clone)
+				if err != nil {
+					t.Fatal(err)
+				}
+				before := turn.CallingWith(past.request, ledger.Beside{Secret: sent.String()})
+				turn.Answered(before, ledger.Lost)
+			}
+			calls, _, err := p.calls(turn, clone)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got []secret.Ref
+			for _, call := range calls {
+				got = append(got, call.secret)
+			}
+			if !slices.Equal(got, c.want) {
+				t.Errorf("asks with %v, want %v", got, c.want)
+			}
+			pins, err := p.UndoPins(turn, clone)
+			if err != nil || pins.Secret != c.recorded.String() || pins.ContentSource != "volume:vol-a" {
+				t.Errorf("on record is to be %+v (%v)", pins, err)
+			}
+		})
 	}
 }

@@ -48,8 +48,8 @@ func TestKeysAreValid(t *testing.T) {
 		wellknown.DeletionSecretName, wellknown.DeletionSecretNamespace,
 		wellknown.ModifySecretName, wellknown.ModifySecretNamespace,
 		wellknown.PVFinalizer, wellknown.CloningProtection,
-		mine.Finalizer, mine.VolumeName, mine.RequiredBytes, mine.Secret,
-		long.Finalizer, long.VolumeName, long.RequiredBytes, long.Secret,
+		mine.Finalizer, mine.VolumeName, mine.RequiredBytes, mine.ContentSource, mine.Secret,
+		long.Finalizer, long.VolumeName, long.RequiredBytes, long.ContentSource, long.Secret,
 	} {
 		if broken := validation.IsQualifiedName(key); len(broken) > 0 {
 			t.Errorf("%q: %v", key, broken)
