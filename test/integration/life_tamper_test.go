@@ -28,7 +28,7 @@ func strip(claim *v1.PersistentVolumeClaim) {
 func stripAll(claim *v1.PersistentVolumeClaim) {
 	strip(claim)
 	for key := range claim.Annotations {
-		for _, pin := range []string{"/volume-name", "/required-bytes", "/content-source"} {
+		for _, pin := range []string{"/volume-name", "/required-bytes", "/content-source", "/provisioner-secret"} {
 			if strings.HasSuffix(key, pin) {
 				delete(claim.Annotations, key)
 			}
@@ -85,7 +85,7 @@ func TestARecordStrippedBetweenAttemptsIsPutBack(t *testing.T) {
 func TestPinsWithoutTheirRecordAreTakenOffABoundClaim(t *testing.T) {
 	t.Parallel()
 	for mode, when := range map[string]string{"off": "before", "all": "after"} {
-		for key, value := range map[string]string{"/required-bytes": "1073741824", "/content-source": "volume:v"} {
+		for key, value := range map[string]string{"/required-bytes": "1073741824", "/content-source": "volume:v", "/provisioner-secret": "vault/s"} {
 			t.Run(when+key, func(t *testing.T) {
 				t.Parallel()
 				env := kit.New(t)
