@@ -11,6 +11,7 @@ import (
 	authorizationv1 "k8s.io/api/authorization/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/klog/v2"
@@ -41,27 +42,32 @@ type access struct {
 	patchClaims bool
 	// attachments may be listed and watched.
 	attachments bool
-	// grants may be listed and watched, if they are served.
-	grants bool
+	// grants and snapshots may be listed and watched, if they are served.
+	grants, snapshots bool
 	// attributesMissing: the API server has no VolumeAttributesClasses.
 	attributesMissing bool
 	// attributesClasses may be listed and watched, are served and asked for.
 	attributesClasses bool
 }
 
-// look finds out what RBAC lets us do, and tells which rules are missing. publishes
-// says that the driver's volumes are attached to be used, modifies that it has
-// VolumeAttributesClasses.
-func look(ctx context.Context, client kubernetes.Interface, o *options.Options, publishes, modifies bool) access {
-	a := access{patchClaims: mayPatchClaims(ctx, client), attachments: publishes}
-	if publishes {
+// abilities are what the driver has, so that it is worth to be looked at.
+type abilities struct {
+	// publishes: its volumes are attached to be used; modifies: it has
+	// VolumeAttributesClasses; restores: it has snapshots.
+	publishes, modifies, restores bool
+}
+
+// look finds out what RBAC lets us do, and tells which rules are missing.
+func look(ctx context.Context, client kubernetes.Interface, o *options.Options, driver abilities) access {
+	a := access{patchClaims: mayPatchClaims(ctx, client), attachments: driver.publishes}
+	if driver.publishes {
 		// Without it the caches are never filled.
 		may(ctx, client, right{"storage.k8s.io", "volumeattachments", []string{"list", "watch"},
 			"nothing is provisioned or deleted before it is granted: the driver's volumes are attached to be used (PUBLISH_UNPUBLISH_VOLUME), and one that is attached must not be deleted"})
 	}
 	if o.ClonePolicy == options.Strict {
 		mayWatchPods(ctx, client)
-		if !publishes {
+		if !driver.publishes {
 			a.attachments = may(ctx, client, right{"storage.k8s.io", "volumeattachments", []string{"list", "watch"},
 				"a clone does not wait until its source is detached"})
 		}
@@ -71,8 +77,17 @@ func look(ctx context.Context, client kubernetes.Interface, o *options.Options, 
 		a.grants = may(ctx, client, right{grants.Group, grants.Resource, []string{"list", "watch"},
 			"clones of sources in other namespaces wait until it is granted"})
 	}
+	if driver.restores {
+		snapshots := informers.VolumeSnapshots()
+		a.snapshots = may(ctx, client, right{snapshots.Group, snapshots.Resource, []string{"list", "watch"},
+			"a claim's VolumeSnapshot is read for each attempt, if get is granted, a claim that waits for one looks again every few seconds, and snapshots are not protected while they are being restored"})
+		if a.snapshots {
+			may(ctx, client, right{snapshots.Group, snapshots.Resource, []string{"get", "update"},
+				"snapshots are not protected from deletion while they are being restored"})
+		}
+	}
 	// Without the capability no claim with such a class gets so far that it is read.
-	if modifies && o.AttributesClasses != options.GateOff {
+	if driver.modifies && o.AttributesClasses != options.GateOff {
 		a.attributesMissing = !attributesServed(ctx, client)
 		a.attributesClasses = !a.attributesMissing && may(ctx, client, right{"storage.k8s.io", "volumeattributesclasses", []string{"list", "watch"},
 			"a claim's VolumeAttributesClass is read for each attempt, if get is granted, and a claim that waits for one looks again every few seconds"})
@@ -174,19 +189,29 @@ func attributesServed(ctx context.Context, client kubernetes.Interface) bool {
 	return found
 }
 
-// served says whether the API server serves ReferenceGrants, and tells if not.
-func served(ctx context.Context, client kubernetes.Interface) bool {
-	grants := informers.ReferenceGrants()
+// served says whether the API server serves a resource that it need not have; if not, it
+// tells what that means.
+func served(ctx context.Context, client kubernetes.Interface, resource schema.GroupVersionResource, missing string) bool {
 	found := false
 	err := answered(ctx, func(context.Context) error {
-		list, err := client.Discovery().ServerResourcesForGroupVersion(grants.GroupVersion().String())
-		found = err == nil && slices.ContainsFunc(list.APIResources, func(r metav1.APIResource) bool { return r.Name == grants.Resource })
+		list, err := client.Discovery().ServerResourcesForGroupVersion(resource.GroupVersion().String())
+		found = err == nil && slices.ContainsFunc(list.APIResources, func(r metav1.APIResource) bool { return r.Name == resource.Resource })
 		return err
 	})
 	if !found && (err == nil || apierrors.IsNotFound(err)) {
-		klog.FromContext(ctx).Info("The API server has no ReferenceGrants; clones of sources in other namespaces wait until it has", "apiVersion", grants.GroupVersion().String())
+		klog.FromContext(ctx).Info(missing, "apiVersion", resource.GroupVersion().String())
 	}
 	return found
+}
+
+// servedToUs answers informers.Wanted.Served.
+func (a access) servedToUs(client kubernetes.Interface) func(context.Context, schema.GroupVersionResource) bool {
+	return func(ctx context.Context, resource schema.GroupVersionResource) bool {
+		if resource == informers.ReferenceGrants() {
+			return a.grants && served(ctx, client, resource, "The API server has no ReferenceGrants; clones of sources in other namespaces wait until it has")
+		}
+		return a.snapshots && served(ctx, client, resource, "The API server has no VolumeSnapshots; claims that are to be restored from one wait until it has")
+	}
 }
 
 // answered asks until the API server has given an answer, be it an error, or ctx

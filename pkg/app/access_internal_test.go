@@ -13,6 +13,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/informers"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/options"
 )
 
@@ -101,7 +102,7 @@ func TestLook(t *testing.T) {
 			access{patchClaims: true}, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			got := look(t.Context(), clientOf(t, c.server), &c.options, c.publishes, false)
+			got := look(t.Context(), clientOf(t, c.server), &c.options, abilities{publishes: c.publishes})
 			if got != c.want {
 				t.Errorf("got %+v, want %+v", got, c.want)
 			}
@@ -132,7 +133,7 @@ func TestLookForVolumeAttributesClasses(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			o := options.Options{ClonePolicy: options.Compatible, AttributesClasses: c.gate}
-			got := look(t.Context(), clientOf(t, c.server), &o, false, c.modifies)
+			got := look(t.Context(), clientOf(t, c.server), &o, abilities{modifies: c.modifies})
 			if got != c.want {
 				t.Errorf("got %+v, want %+v", got, c.want)
 			}
@@ -156,7 +157,7 @@ func TestServed(t *testing.T) {
 		{"the Gateway API is there without them", &authority{kinds: []string{"gateways", "httproutes"}}, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			if got := served(t.Context(), clientOf(t, c.server)); got != c.want {
+			if got := served(t.Context(), clientOf(t, c.server), informers.ReferenceGrants(), ""); got != c.want {
 				t.Errorf("got %t", got)
 			}
 		})

@@ -28,7 +28,6 @@ import (
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/ledger"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/observe"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/options"
-	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/protection"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/provision"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/record"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/source"
@@ -62,7 +61,7 @@ type house struct {
 	recorder    *observe.Recorder
 	pods        *inuse.Pods
 	intake      *intake.Intake
-	protection  *protection.Controller
+	protection  protectors
 	provisioner *provision.Provisioner
 	driver      *csidriver.Driver
 	engine      *controller.ProvisionController
@@ -73,25 +72,27 @@ type house struct {
 func build(ctx context.Context, o *options.Options, clients clients, driver *csidriver.Driver, p parts) (*house, error) {
 	client := clients.typed
 	publishes := driver.Controller[csi.ControllerServiceCapability_RPC_PUBLISH_UNPUBLISH_VOLUME]
-	access := look(ctx, client, o, publishes, driver.CanModify())
+	access := look(ctx, client, o, abilities{publishes, driver.CanModify(), driver.CanRestore()})
 	keys := wellknown.RecordOf(driver.Name)
 	naming := record.Naming{Prefix: o.VolumeNamePrefix, UUIDLength: o.VolumeNameUUIDLength}
 	books := ledger.New(o.Timeout, clock.RealClock{})
 	recorded := func(claim *v1.PersistentVolumeClaim) bool { return record.On(keys, claim) }
-	sourceOf := func(claim *v1.PersistentVolumeClaim) (namespace, name string, found bool) {
-		ref := source.Of(claim)
-		return ref.Namespace, ref.Name, recorded(claim) && ref.Kind == source.Claim
-	}
 	h := &house{driver: driver, workers: &sync.WaitGroup{}}
 
 	var err error
 	strict := o.ClonePolicy == options.Strict
-	h.caches, err = informers.New(client, driver.Name, h.keys(sourceOf, recorded), informers.Wanted{
+	wanted := informers.Wanted{
 		Attachments:       publishes || strict && access.attachments,
 		AttributesClasses: access.attributesClasses,
-		Grants:            clients.grants,
-		Served:            func(ctx context.Context) bool { return access.grants && served(ctx, client) },
-	})
+		Served:            access.servedToUs(client),
+	}
+	if o.CrossNamespace {
+		wanted.Grants = clients.dynamic
+	}
+	if access.snapshots {
+		wanted.Snapshots = clients.dynamic
+	}
+	h.caches, err = informers.New(client, driver.Name, h.keys(recorded), wanted)
 	if err != nil {
 		return nil, err
 	}
@@ -99,16 +100,11 @@ func build(ctx context.Context, o *options.Options, clients clients, driver *csi
 	component := driver.Name + "/csi-clone-provisioner"
 	h.recorder = observe.NewRecorder(ctx, client, component, clock.RealClock{})
 	writer := claimwriter.New(client, !access.patchClaims)
-	h.protection = protection.New(protection.Config{
-		Writer: writer, Caches: h.caches, Driver: driver.Name, SourceOf: sourceOf,
-		Needs:    func(claim *v1.PersistentVolumeClaim) bool { return h.provisioner.Needs(claim) },
-		Recorder: h.recorder, Clock: clock.RealClock{},
-	})
 	if strict {
 		h.pods = inuse.New(client, waiters{h}, clock.RealClock{})
 	}
 	h.provisioner = provision.New(provision.Config{
-		Client: client, Caches: h.caches, Driver: driver, Ledger: books, Keys: keys, Naming: naming,
+		Client: client, Dynamic: clients.dynamic, Caches: h.caches, Driver: driver, Ledger: books, Keys: keys, Naming: naming,
 		Identity:        fmt.Sprintf("%d-%d-%s", time.Now().UnixMilli(), rand.IntN(10000), driver.Name),
 		DefaultFSType:   o.DefaultFSType,
 		ExtraMetadata:   o.ExtraCreateMetadata,
@@ -116,16 +112,18 @@ func build(ctx context.Context, o *options.Options, clients clients, driver *csi
 		Pods:            h.pods,
 		AttachmentsTell: publishes,
 		OtherNamespaces: o.CrossNamespace,
+		KeepMode:        o.PreventVolumeModeConversion,
 
 		AttributesClasses: o.AttributesClasses == options.GateOn || o.AttributesClasses == options.GateAuto && !access.attributesMissing,
 		Tell:              h.recorder.SayOfPV,
 		Finished:          h.enqueue,
 	})
+	h.protection = h.protect(o, clients, writer, recorded)
 	facade := informers.NewFacade(h.caches.OwnClaims, h.provisioner.Admitted)
 	h.intake = intake.New(intake.Config{
 		Client: client, Writer: writer, Caches: h.caches, Driver: driver.Name, Keys: keys, Ledger: books,
 		Recorder: h.recorder, Planner: planner{h.provisioner}, Protector: h.protection, WakeEngine: facade.Wake,
-		OnRecord: func(a intake.Admission) bool { return o.ProvisioningRecord.Writes(a.Source != nil) },
+		OnRecord: func(a intake.Admission) bool { return o.ProvisioningRecord.Writes(a.Copies()) },
 		Workers:  o.WorkerThreads, Timeout: o.Timeout,
 		RetryStart: o.RetryIntervalStart, RetryMax: o.RetryIntervalMax, Clock: clock.RealClock{},
 	})
@@ -137,20 +135,26 @@ func build(ctx context.Context, o *options.Options, clients clients, driver *csi
 }
 
 // keys says by what claims are found in the caches.
-func (h *house) keys(sourceOf func(*v1.PersistentVolumeClaim) (namespace, name string, found bool), recorded func(*v1.PersistentVolumeClaim) bool) informers.Keys {
+func (h *house) keys(recorded func(*v1.PersistentVolumeClaim) bool) informers.Keys {
 	return informers.Keys{
-		CloneSource: func(claim *v1.PersistentVolumeClaim) string {
-			if namespace, name, found := sourceOf(claim); found {
-				return namespace + "/" + name
-			}
-			return ""
-		},
+		CloneSource: joined(sourceOf(source.Claim, recorded)),
+		Snapshot:    joined(sourceOf(source.Snapshot, recorded)),
 		VolumeName: func(claim *v1.PersistentVolumeClaim) string {
 			if !recorded(claim) {
 				return ""
 			}
 			return h.provisioner.RecordedName(claim)
 		},
+	}
+}
+
+// joined returns the name of a source as one word; "" if there is none.
+func joined(sourceOf func(*v1.PersistentVolumeClaim) (namespace, name string, found bool)) func(*v1.PersistentVolumeClaim) string {
+	return func(claim *v1.PersistentVolumeClaim) string {
+		if namespace, name, found := sourceOf(claim); found {
+			return namespace + "/" + name
+		}
+		return ""
 	}
 }
 
@@ -224,8 +228,11 @@ func (h *house) run(ctx context.Context, started func()) error {
 	var running sync.WaitGroup
 	group := []func() error{
 		func() error { return h.intake.Run(ctx) },
-		func() error { return h.protection.Run(ctx, h.intake.Judged()) },
+		func() error { return h.protection.claims.Run(ctx, h.intake.Judged()) },
 		func() error { h.engine.Run(ctx); h.workers.Wait(); return nil },
+	}
+	if h.protection.snapshots != nil {
+		group = append(group, func() error { return h.protection.snapshots.Run(ctx, h.intake.Judged()) })
 	}
 	running.Go(func() {
 		select {
@@ -257,12 +264,11 @@ func (p planner) Judge(claim *v1.PersistentVolumeClaim, recorded bool, before fu
 	if !v.Ready() {
 		return intake.Admission{}, v
 	}
-	return intake.Admission{
-		Source: plan.Source,
-		Pins:   plan.Pins(),
-		Node:   plan.Node,
-		Stale:  plan.Stale,
-	}, v
+	admission := intake.Admission{Source: plan.Source, Pins: plan.Pins(), Node: plan.Node, Stale: plan.Stale}
+	if plan.Snapshot != nil {
+		admission.Snapshot = plan.Snapshot
+	}
+	return admission, v
 }
 
 func ready(*http.Request) error { return nil }

@@ -98,8 +98,8 @@ func run(ctx context.Context, o *options.Options, p parts, lost func(error)) err
 // clients speak to the API server.
 type clients struct {
 	typed kubernetes.Interface
-	// grants reads ReferenceGrants; nil unless the feature gate asks for them.
-	grants dynamic.Interface
+	// dynamic reads what has no Go types here: ReferenceGrants and snapshots.
+	dynamic dynamic.Interface
 }
 
 // connect makes the clients for the API server: protobuf on the wire where it can
@@ -118,10 +118,8 @@ func connect(o *options.Options) (*rest.Config, clients, error) {
 	// packing and unpacking on both of its ends.
 	config.DisableCompression = true
 	var c clients
-	if o.CrossNamespace {
-		if c.grants, err = dynamic.NewForConfig(config); err != nil {
-			return nil, clients{}, fmt.Errorf("making a client for ReferenceGrants: %w", err)
-		}
+	if c.dynamic, err = dynamic.NewForConfig(config); err != nil {
+		return nil, clients{}, fmt.Errorf("making a client for snapshots and ReferenceGrants: %w", err)
 	}
 	config.ContentType = "application/vnd.kubernetes.protobuf"
 	config.AcceptContentTypes = "application/vnd.kubernetes.protobuf,application/json"

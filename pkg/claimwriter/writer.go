@@ -30,10 +30,10 @@ func New(client kubernetes.Interface, whole bool) *Writer {
 // the result. The patch names the claim's uid: another claim of the same name is
 // answered with Conflict. If it names a resourceVersion, so is every other version;
 // if not, it holds for whatever version it meets.
-func (w *Writer) Patch(ctx context.Context, claim *v1.PersistentVolumeClaim, patch []byte) (*v1.PersistentVolumeClaim, error) {
+func (w *Writer) Patch(ctx context.Context, claim metav1.Object, patch []byte) (*v1.PersistentVolumeClaim, error) {
 	if !w.whole {
-		return w.client.CoreV1().PersistentVolumeClaims(claim.Namespace).
-			Patch(ctx, claim.Name, types.StrategicMergePatchType, patch, metav1.PatchOptions{})
+		return w.client.CoreV1().PersistentVolumeClaims(claim.GetNamespace()).
+			Patch(ctx, claim.GetName(), types.StrategicMergePatchType, patch, metav1.PatchOptions{})
 	}
 	p, err := parse(patch)
 	if err != nil {
@@ -68,9 +68,9 @@ func parse(patch []byte) (preconditions, error) {
 
 // update reads the live claim, applies the patch, and writes it all back. The
 // version that was read goes along, so that nobody's change is overwritten.
-func (w *Writer) update(ctx context.Context, claim *v1.PersistentVolumeClaim, want preconditions, patch []byte) (*v1.PersistentVolumeClaim, error) {
+func (w *Writer) update(ctx context.Context, claim metav1.Object, want preconditions, patch []byte) (*v1.PersistentVolumeClaim, error) {
 	raw, err := w.client.CoreV1().RESTClient().Get().
-		Namespace(claim.Namespace).Resource("persistentvolumeclaims").Name(claim.Name).
+		Namespace(claim.GetNamespace()).Resource("persistentvolumeclaims").Name(claim.GetName()).
 		SetHeader("Accept", "application/json").Do(ctx).Raw()
 	if err != nil {
 		return nil, err
@@ -87,15 +87,15 @@ func (w *Writer) update(ctx context.Context, claim *v1.PersistentVolumeClaim, wa
 	}
 	changed, err := strategicpatch.StrategicMergePatch(raw, patch, v1.PersistentVolumeClaim{})
 	if err != nil {
-		return nil, fmt.Errorf("changing claim %s/%s: %w", claim.Namespace, claim.Name, err)
+		return nil, fmt.Errorf("changing claim %s/%s: %w", claim.GetNamespace(), claim.GetName(), err)
 	}
 	after := &v1.PersistentVolumeClaim{}
 	err = w.client.CoreV1().RESTClient().Put().
-		Namespace(claim.Namespace).Resource("persistentvolumeclaims").Name(claim.Name).
+		Namespace(claim.GetNamespace()).Resource("persistentvolumeclaims").Name(claim.GetName()).
 		SetHeader("Content-Type", "application/json").Body(changed).Do(ctx).Into(after)
 	return after, err
 }
 
-func conflict(claim *v1.PersistentVolumeClaim, err error) error {
-	return apierrors.NewConflict(v1.Resource("persistentvolumeclaims"), claim.Name, err)
+func conflict(claim metav1.Object, err error) error {
+	return apierrors.NewConflict(v1.Resource("persistentvolumeclaims"), claim.GetName(), err)
 }

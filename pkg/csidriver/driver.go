@@ -150,6 +150,11 @@ func (d *Driver) CanClone() bool {
 	return d.Controller[csi.ControllerServiceCapability_RPC_CLONE_VOLUME]
 }
 
+// CanRestore says whether the driver makes volumes of snapshots (CREATE_DELETE_SNAPSHOT).
+func (d *Driver) CanRestore() bool {
+	return d.Controller[csi.ControllerServiceCapability_RPC_CREATE_DELETE_SNAPSHOT]
+}
+
 // CanModify says whether the driver reports MODIFY_VOLUME.
 func (d *Driver) CanModify() bool {
 	return d.Controller[csi.ControllerServiceCapability_RPC_MODIFY_VOLUME]

@@ -63,6 +63,28 @@ func (s *Set) ClonesOf(namespace, name string) []*v1.PersistentVolumeClaim {
 	return find[*v1.PersistentVolumeClaim](s.Claims, byCloneSource, namespace+"/"+name)
 }
 
+// RestoresOf returns the claims on record that are restored from the VolumeSnapshot.
+func (s *Set) RestoresOf(namespace, name string) []*v1.PersistentVolumeClaim {
+	return find[*v1.PersistentVolumeClaim](s.Claims, bySnapshot, namespace+"/"+name)
+}
+
+// Snapshot returns the VolumeSnapshot of that name, nil if there is none or they are not
+// watched.
+func (s *Set) Snapshot(namespace, name string) *unstructured.Unstructured {
+	if s.Snapshots == nil {
+		return nil
+	}
+	return get[*unstructured.Unstructured](s.Snapshots, namespace+"/"+name)
+}
+
+// ProtectedSnapshots returns the VolumeSnapshots that carry our finalizer for them.
+func (s *Set) ProtectedSnapshots() []*unstructured.Unstructured {
+	if s.Snapshots == nil {
+		return nil
+	}
+	return find[*unstructured.Unstructured](s.Snapshots, byProtection, wellknown.SnapshotProtection)
+}
+
 // ClaimsOfVolumeName returns the claims on record that pin the volume name.
 func (s *Set) ClaimsOfVolumeName(name string) []*v1.PersistentVolumeClaim {
 	return find[*v1.PersistentVolumeClaim](s.Claims, byVolumeName, name)

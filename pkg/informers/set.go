@@ -8,6 +8,7 @@ import (
 
 	v1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/informers"
 	coreinformers "k8s.io/client-go/informers/core/v1"
@@ -19,6 +20,7 @@ import (
 
 const (
 	byCloneSource = "clone source"
+	bySnapshot    = "snapshot"
 	byVolumeName  = "pinned volume name"
 	byProtection  = "protected"
 	byHandle      = "volume handle"
@@ -35,6 +37,8 @@ const safetyResync = 15 * time.Minute
 type Keys struct {
 	// CloneSource of a claim on record: "namespace/name" of its source claim.
 	CloneSource func(*v1.PersistentVolumeClaim) string
+	// Snapshot that a claim on record is restored from, as "namespace/name".
+	Snapshot func(*v1.PersistentVolumeClaim) string
 	// VolumeName that is pinned on a claim on record.
 	VolumeName func(*v1.PersistentVolumeClaim) string
 }
@@ -49,16 +53,16 @@ type Set struct {
 	// to the driver, is on record, protected, or the driver's volume.
 	OwnClaims cache.SharedIndexInformer
 	OwnPVs    cache.SharedIndexInformer
-	// Attachments and Grants are nil unless asked for.
+	// Attachments, Grants and Snapshots are nil unless asked for.
 	Attachments cache.SharedIndexInformer
 	Grants      cache.SharedIndexInformer
+	Snapshots   cache.SharedIndexInformer
 	// AttributesClasses, of volumes, are nil unless asked for.
 	AttributesClasses cache.SharedIndexInformer
 
-	factory informers.SharedInformerFactory
-	// grantsServed: see Wanted.Served.
-	grantsServed func(context.Context) bool
-	grants       sync.WaitGroup
+	factory  informers.SharedInformerFactory
+	optional []optional
+	running  sync.WaitGroup
 }
 
 // Wanted says what is read beside claims, PVs and classes.
@@ -67,11 +71,19 @@ type Wanted struct {
 	Attachments bool
 	// AttributesClasses asks for VolumeAttributesClasses, which must be served.
 	AttributesClasses bool
-	// Grants asks for ReferenceGrants. Served says, when it is asked by Start, that
-	// the API server has them, so Start waits for them: without them it would look as
-	// if those that are there were gone. Else they are picked up when it has.
-	Grants dynamic.Interface
-	Served func(context.Context) bool
+	// Grants asks for ReferenceGrants, and Snapshots for VolumeSnapshots.
+	Grants, Snapshots dynamic.Interface
+	// Served says, when it is asked by Start, that the API server has them and lets us read
+	// them, so Start waits for them: without them it would look as if those that are there
+	// were gone. Else they are picked up when it has.
+	Served func(context.Context, schema.GroupVersionResource) bool
+}
+
+// optional is an informer of what the API server need not have.
+type optional struct {
+	cache.SharedIndexInformer
+	resource schema.GroupVersionResource
+	served   func(context.Context, schema.GroupVersionResource) bool
 }
 
 // New builds the informers; nothing runs yet. driver is the name of the driver
@@ -93,6 +105,7 @@ func New(client kubernetes.Interface, driver string, keys Keys, wanted Wanted) (
 	}
 	err := s.Claims.AddIndexers(cache.Indexers{
 		byCloneSource: index(keys.CloneSource),
+		bySnapshot:    index(keys.Snapshot),
 		byVolumeName:  index(keys.VolumeName),
 		byProtection:  index(protected),
 	})
@@ -109,7 +122,12 @@ func New(client kubernetes.Interface, driver string, keys Keys, wanted Wanted) (
 		return nil, fmt.Errorf("adding indexes of PVs: %w", err)
 	}
 	if wanted.Grants != nil {
-		s.Grants, s.grantsServed = newGrants(wanted.Grants), wanted.Served
+		s.Grants = newGrants(wanted.Grants)
+		s.optional = append(s.optional, optional{s.Grants, ReferenceGrants(), wanted.Served})
+	}
+	if wanted.Snapshots != nil {
+		s.Snapshots = newSnapshots(wanted.Snapshots)
+		s.optional = append(s.optional, optional{s.Snapshots, VolumeSnapshots(), wanted.Served})
 	}
 	if wanted.AttributesClasses {
 		s.AttributesClasses = f.Storage().V1().VolumeAttributesClasses().Informer()
@@ -135,10 +153,12 @@ func New(client kubernetes.Interface, driver string, keys Keys, wanted Wanted) (
 // for that.
 func (s *Set) Start(ctx context.Context) error {
 	s.factory.Start(ctx.Done())
-	if s.Grants != nil {
-		s.grants.Go(func() { s.Grants.RunWithContext(ctx) })
-		if s.grantsServed(ctx) && !cache.WaitForCacheSync(ctx.Done(), s.Grants.HasSynced) {
-			return fmt.Errorf("reading all ReferenceGrants: %w", context.Cause(ctx))
+	for _, o := range s.optional {
+		s.running.Go(func() { o.RunWithContext(ctx) })
+	}
+	for _, o := range s.optional {
+		if o.served(ctx, o.resource) && !cache.WaitForCacheSync(ctx.Done(), o.HasSynced) {
+			return fmt.Errorf("reading all %s: %w", o.resource.GroupResource(), context.Cause(ctx))
 		}
 	}
 	for kind, synced := range s.factory.WaitForCacheSync(ctx.Done()) {
@@ -152,7 +172,7 @@ func (s *Set) Start(ctx context.Context) error {
 // Wait returns when all informers have ended.
 func (s *Set) Wait() {
 	s.factory.Shutdown()
-	s.grants.Wait()
+	s.running.Wait()
 }
 
 func protected(claim *v1.PersistentVolumeClaim) string {

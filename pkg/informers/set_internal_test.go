@@ -27,6 +27,7 @@ func filled(t *testing.T, attachments bool, objects ...metav1.Object) *Set {
 	}
 	s, err := New(client, driver, Keys{
 		CloneSource: func(c *v1.PersistentVolumeClaim) string { return c.Labels["source"] },
+		Snapshot:    func(*v1.PersistentVolumeClaim) string { return "" },
 		VolumeName:  func(c *v1.PersistentVolumeClaim) string { return c.Labels["volume"] },
 	}, Wanted{Attachments: attachments})
 	if err != nil {

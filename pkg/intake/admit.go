@@ -80,7 +80,13 @@ func (i *Intake) judge(ctx context.Context, k key, claim *v1.PersistentVolumeCla
 // asked returns the verdict, and has the claim looked at again after a while if nothing
 // else would tell when it changes.
 func (i *Intake) asked(k key, v verdict.Verdict) verdict.Verdict {
-	unwatched := []verdict.Reason{verdict.SecretNotFound, verdict.SecretNotReadable, verdict.AttributesNotReadable}
+	unwatched := []verdict.Reason{
+		verdict.SecretNotFound, verdict.SecretNotReadable, verdict.AttributesNotReadable,
+		verdict.SnapshotContentMissing, verdict.SnapshotNotReadable, verdict.RestoreModeMismatch,
+	}
+	if i.Caches.Snapshots == nil {
+		unwatched = append(unwatched, verdict.SnapshotNotFound, verdict.SnapshotNotReady)
+	}
 	if i.Caches.AttributesClasses == nil {
 		unwatched = append(unwatched, verdict.AttributesNotFound)
 	}
@@ -126,11 +132,10 @@ func (i *Intake) admit(ctx context.Context, k key, claim *v1.PersistentVolumeCla
 		i.Protector.Unhold(k.uid)
 		return nil // whoever has the name wakes us
 	}
-	if a.Source != nil {
-		if err := i.Protector.Hold(ctx, k.uid, a.Source); err != nil {
-			i.unreserve(k)
-			return i.notProtected(ctx, claim, err)
-		}
+	note, err := i.hold(ctx, k, a, note)
+	if err != nil {
+		i.unreserve(k)
+		return i.notProtected(ctx, claim, err)
 	}
 	turn, free := i.Ledger.Take(k.uid)
 	if !free {
@@ -169,6 +174,20 @@ func (i *Intake) admit(ctx context.Context, k key, claim *v1.PersistentVolumeCla
 			"the work could not be put on record on this claim, so it was not started (tried again by itself): %v", err))
 	}
 	return err
+}
+
+// hold protects what is to be copied, if anything is. A snapshot that RBAC does not let
+// us protect is restored all the same, as the incumbent does; then that is to be told.
+func (i *Intake) hold(ctx context.Context, k key, a Admission, note verdict.Verdict) (verdict.Verdict, error) {
+	if !a.Copies() {
+		return note, nil
+	}
+	err := i.Protector.Hold(ctx, k.uid, a)
+	if a.Snapshot != nil && apierrors.IsForbidden(err) {
+		return verdict.Noted(verdict.SnapshotUnprotected,
+			"VolumeSnapshot %q could not be protected while it is being restored; it must not be deleted before this claim is bound. The provisioner needs list, watch and update on volumesnapshots: %v", a.Snapshot.GetName(), err), nil
+	}
+	return note, err
 }
 
 // notProtected tells why the source could not be protected. A source that

@@ -31,6 +31,7 @@ func (i *Intake) register() (func() error, error) {
 		{i.Caches.Attachments, i.attachmentChanged, nil},
 		{i.Caches.Grants, i.grantChanged, nil},
 		{i.Caches.AttributesClasses, i.attributesClassChanged, nil},
+		{i.Caches.Snapshots, i.snapshotChanged, nil},
 	} {
 		if r.informer == nil {
 			continue
@@ -151,6 +152,12 @@ func (i *Intake) attributesClassChanged(obj any) {
 func (i *Intake) attachmentChanged(obj any) {
 	if a, ok := obj.(*storagev1.VolumeAttachment); ok && a.Spec.Source.PersistentVolumeName != nil {
 		i.Wake(waitlist.AttachmentsOf(*a.Spec.Source.PersistentVolumeName))
+	}
+}
+
+func (i *Intake) snapshotChanged(obj any) {
+	if snapshot, err := meta.Accessor(obj); err == nil {
+		i.Wake(waitlist.Snapshot(snapshot.GetNamespace(), snapshot.GetName()))
 	}
 }
 

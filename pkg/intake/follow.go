@@ -121,8 +121,8 @@ func (i *Intake) followWork(ctx context.Context, k key, claim *v1.PersistentVolu
 	}
 	state, known := i.Ledger.State(k.uid)
 	nothing := known && (state == ledger.Clean || state == ledger.Idle)
-	switch src := i.sourceOf(claim); {
-	case src != nil && src.DeletionTimestamp != nil && nothing && (state == ledger.Clean || !v.Ready()):
+	switch {
+	case i.sourceDeleting(claim) && nothing && (state == ledger.Clean || !v.Ready()):
 		return i.release(ctx, k, claim, ledger.Idle, ledger.Clean, ledger.Closed)
 	case nothing && v.Ready() && admission.Node != "" && i.Ledger.Elsewhere(k.uid):
 		return i.reschedule(ctx, k, claim)
@@ -134,18 +134,23 @@ func (i *Intake) followWork(ctx context.Context, k key, claim *v1.PersistentVolu
 	return i.mend(ctx, claim)
 }
 
-// sourceOf returns the source claim as it is now; nil if there is none.
-func (i *Intake) sourceOf(claim *v1.PersistentVolumeClaim) *v1.PersistentVolumeClaim {
-	ref := source.Of(claim)
-	if ref.Kind != source.Claim {
-		return nil
+// sourceDeleting says whether what the claim is filled from is being deleted.
+func (i *Intake) sourceDeleting(claim *v1.PersistentVolumeClaim) bool {
+	switch ref := source.Of(claim); ref.Kind {
+	case source.Claim:
+		src := i.Caches.Claim(ref.Namespace, ref.Name)
+		return src != nil && src.DeletionTimestamp != nil
+	case source.Snapshot:
+		src := i.Caches.Snapshot(ref.Namespace, ref.Name)
+		return src != nil && src.GetDeletionTimestamp() != nil
+	case source.None, source.Populator:
 	}
-	return i.Caches.Claim(ref.Namespace, ref.Name)
+	return false
 }
 
 // reconsiderSource has the protection of the claim's source looked at, if it has one.
 func (i *Intake) reconsiderSource(claim *v1.PersistentVolumeClaim) {
-	if ref := source.Of(claim); ref.Kind == source.Claim {
-		i.Protector.Reconsider(ref.Namespace, ref.Name)
+	if ref := source.Of(claim); ref.Kind == source.Claim || ref.Kind == source.Snapshot {
+		i.Protector.Reconsider(ref)
 	}
 }

@@ -21,6 +21,7 @@ import (
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/ledger"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/observe"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/record"
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/source"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/verdict"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/waitlist"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/wellknown"
@@ -75,9 +76,9 @@ func (ready) Undo(context.Context, *ledger.Turn, *v1.PersistentVolumeClaim) (str
 // nobody protects nothing.
 type nobody struct{}
 
-func (nobody) Hold(context.Context, types.UID, *v1.PersistentVolumeClaim) error { return nil }
-func (nobody) Unhold(types.UID)                                                 {}
-func (nobody) Reconsider(string, string)                                        {}
+func (nobody) Hold(context.Context, types.UID, Admission) error { return nil }
+func (nobody) Unhold(types.UID)                                 {}
+func (nobody) Reconsider(source.Ref)                            {}
 
 // behindServer returns an intake that talks to the server, and a claim of ours.
 func behindServer(t *testing.T, a *answers) (*Intake, *v1.PersistentVolumeClaim) {
@@ -89,7 +90,7 @@ func behindServer(t *testing.T, a *answers) (*Intake, *v1.PersistentVolumeClaim)
 		t.Fatal(err)
 	}
 	none := func(*v1.PersistentVolumeClaim) string { return "" }
-	caches, err := informers.New(client, driver, informers.Keys{CloneSource: none, VolumeName: none}, informers.Wanted{})
+	caches, err := informers.New(client, driver, informers.Keys{CloneSource: none, Snapshot: none, VolumeName: none}, informers.Wanted{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	v1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/resourceversion"
 	"k8s.io/client-go/kubernetes"
@@ -18,6 +19,7 @@ import (
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/ledger"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/observe"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/record"
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/source"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/verdict"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/waitlist"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/wellknown"
@@ -50,8 +52,10 @@ type Planner interface {
 
 // Admission is what Judge found for a claim that may be provisioned.
 type Admission struct {
-	// Source claim to be protected; nil for a blank volume.
+	// Source claim of a clone, to be protected; nil for everything else.
 	Source *v1.PersistentVolumeClaim
+	// Snapshot that is restored, to be protected; nil for everything else.
+	Snapshot metav1.Object
 	// Pins go into the record.
 	Pins record.Pins
 	// Node that the scheduler has chosen, if the volume must be reachable from there
@@ -64,10 +68,15 @@ type Admission struct {
 
 // Protector keeps sources alive.
 type Protector interface {
-	Hold(ctx context.Context, claim types.UID, source *v1.PersistentVolumeClaim) error
+	// Hold protects the source claim or the snapshot of the Admission, until Unhold.
+	Hold(ctx context.Context, claim types.UID, a Admission) error
 	Unhold(claim types.UID)
-	Reconsider(namespace, name string)
+	// Reconsider looks at a source again.
+	Reconsider(ref source.Ref)
 }
+
+// Copies says whether the volume is filled from something.
+func (a Admission) Copies() bool { return a.Source != nil || a.Snapshot != nil }
 
 // Config is what an Intake is made of; every field is needed.
 type Config struct {

@@ -35,10 +35,8 @@ func (i *Intake) vouch(ctx context.Context, k key, claim *v1.PersistentVolumeCla
 		}
 		return nil
 	}
-	if admission.Source != nil {
-		if err := i.Protector.Hold(ctx, k.uid, admission.Source); err != nil {
-			return i.notProtected(ctx, claim, err)
-		}
+	if v, err = i.hold(ctx, k, admission, v); err != nil {
+		return i.notProtected(ctx, claim, err)
 	}
 	pins := i.foundPins(claim, admission.Pins)
 	if again, err := i.complete(ctx, claim, pins); again || err != nil {

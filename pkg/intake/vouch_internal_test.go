@@ -13,6 +13,7 @@ import (
 
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/ledger"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/record"
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/source"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/verdict"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/waitlist"
 )
@@ -47,11 +48,11 @@ type keeper struct {
 	held, looked []string
 }
 
-func (k *keeper) Hold(_ context.Context, _ types.UID, source *v1.PersistentVolumeClaim) error {
-	k.held = append(k.held, source.Name)
+func (k *keeper) Hold(_ context.Context, _ types.UID, a Admission) error {
+	k.held = append(k.held, a.Source.Name)
 	return nil
 }
-func (k *keeper) Reconsider(_, name string) { k.looked = append(k.looked, name) }
+func (k *keeper) Reconsider(ref source.Ref) { k.looked = append(k.looked, ref.Name) }
 
 // No rule is skipped by a record that this process did not write: it is judged as if
 // it were not there, holds no source before it is let go on, and the engine is woken

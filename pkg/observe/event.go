@@ -28,20 +28,20 @@ const maxMessage = 1024
 
 // newEvent returns the event that tells the verdict about the claim.
 func newEvent(component string, claim *v1.PersistentVolumeClaim, v verdict.Verdict, now time.Time) *v1.Event {
-	return eventOf(component, "PersistentVolumeClaim", &claim.ObjectMeta, v, now)
+	return eventOf(component, v1.ObjectReference{
+		Kind: "PersistentVolumeClaim", APIVersion: "v1", Namespace: claim.Namespace, Name: claim.Name,
+		UID: claim.UID, ResourceVersion: claim.ResourceVersion,
+	}, v, now)
 }
 
 // eventOf is newEvent for an object of any kind. What is in no namespace has its events
 // where Kubernetes looks for them: in "default".
-func eventOf(component, kind string, object *metav1.ObjectMeta, v verdict.Verdict, now time.Time) *v1.Event {
+func eventOf(component string, object v1.ObjectReference, v verdict.Verdict, now time.Time) *v1.Event {
 	stamp := metav1.NewTime(now)
 	event := &v1.Event{
-		ObjectMeta: metav1.ObjectMeta{Namespace: cmp.Or(object.Namespace, metav1.NamespaceDefault)},
-		InvolvedObject: v1.ObjectReference{
-			Kind: kind, APIVersion: "v1", Namespace: object.Namespace, Name: object.Name,
-			UID: object.UID, ResourceVersion: object.ResourceVersion,
-		},
-		Type: string(verdict.TypeOf(v.Reason)), Reason: string(v.Reason), Message: cut(v.Message),
+		ObjectMeta:     metav1.ObjectMeta{Namespace: cmp.Or(object.Namespace, metav1.NamespaceDefault)},
+		InvolvedObject: object,
+		Type:           string(verdict.TypeOf(v.Reason)), Reason: string(v.Reason), Message: cut(v.Message),
 		Source: v1.EventSource{Component: component}, ReportingController: component,
 		FirstTimestamp: stamp, LastTimestamp: stamp, Count: 1,
 	}

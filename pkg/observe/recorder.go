@@ -94,9 +94,14 @@ func (r *Recorder) Say(claim *v1.PersistentVolumeClaim, v verdict.Verdict) {
 
 // SayOfPV is Say about a PV.
 func (r *Recorder) SayOfPV(pv *v1.PersistentVolume, v verdict.Verdict) {
-	r.say(pv.UID, v, func(now time.Time) *v1.Event {
-		return eventOf(r.component, "PersistentVolume", &pv.ObjectMeta, v, now)
-	})
+	r.SayOf(v1.ObjectReference{
+		Kind: "PersistentVolume", APIVersion: "v1", Name: pv.Name, UID: pv.UID, ResourceVersion: pv.ResourceVersion,
+	}, v)
+}
+
+// SayOf is Say about any object.
+func (r *Recorder) SayOf(object v1.ObjectReference, v verdict.Verdict) {
+	r.say(object.UID, v, func(now time.Time) *v1.Event { return eventOf(r.component, object, v, now) })
 }
 
 func (r *Recorder) say(uid types.UID, v verdict.Verdict, event func(now time.Time) *v1.Event) {

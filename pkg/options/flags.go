@@ -30,6 +30,8 @@ func (o *Options) Flags() *pflag.FlagSet {
 	f.StringVar(&o.DefaultFSType, "default-fstype", "", "file system of volumes whose StorageClass names none")
 	f.BoolVar(&o.ExtraCreateMetadata, "extra-create-metadata", false, "pass the names of claim and PV to the driver as parameters of CreateVolume")
 	f.BoolVar(&o.ControllerPublishReadOnly, "controller-publish-readonly", false, "mark the PV of a claim whose only access mode is ReadOnlyMany as read-only")
+	f.BoolVar(&o.PreventVolumeModeConversion, "prevent-volume-mode-conversion", true, "refuse to restore a snapshot in another volumeMode than that of the volume that it was taken of, unless an administrator has allowed it on the VolumeSnapshotContent")
+	f.DurationVar(&o.SnapshotOrphanSweepInterval, "snapshot-orphan-sweep-interval", 5*time.Minute, "how often VolumeSnapshots are looked for that are protected for nothing, because a process was killed; those that this process has protected are let go without; 0 for never")
 	f.StringVar((*string)(&o.ClonePolicy), "clone-policy", string(Strict), "which rules a clone must obey: strict enforces the whole documented contract; compatible allows, as the incumbent does, a source of another StorageClass and a source that is in use (its clone may lack what a running pod has not written yet)")
 	f.StringVar((*string)(&o.ProvisioningRecord), "provisioning-record", string(RecordAll), "which claims are put on record (a finalizer and annotations) while their volume may exist without a PV, so that nothing is lost when this process dies: all, sources (only those with a data source) or off (none; what is on record is finished, and the metric csi_clone_provisioner_claims_recorded is 0 when that is done: then the provisioner can be replaced by one that knows no records)")
 	f.Float64Var(&o.KubeAPIQPS, "kube-api-qps", 0, "limit of requests to the API server per second; 0 for no limit on this side (the incumbent's default is 5)")
@@ -59,7 +61,6 @@ func compatibilityFlags(f *pflag.FlagSet) {
 	f.Bool("node-deployment-immediate-binding", true, "accepted for compatibility, without effect until --node-deployment is supported")
 	f.Bool("capacity-for-immediate-binding", false, "accepted for compatibility, without effect until --enable-capacity is supported")
 	f.Bool("immediate-topology", true, "accepted for compatibility, without effect until topology is supported")
-	f.Bool("prevent-volume-mode-conversion", true, "accepted for compatibility, without effect until snapshots are supported")
 	for _, i := range inert() {
 		f.String(i.name, i.none, "accepted for compatibility, without effect: "+i.what)
 	}
@@ -92,7 +93,6 @@ func inert() []deferredFlag {
 	const capacity, nodes = "belongs to --enable-capacity", "belongs to --node-deployment"
 	return []deferredFlag{
 		{"cloning-protection-threads", "1", "sources need no threads of their own"},
-		{"snapshot-orphan-sweep-interval", "5m", "belongs to snapshots"},
 		{"capacity-threads", "1", capacity},
 		{"capacity-poll-interval", "1m", capacity},
 		{"capacity-ownerref-level", "1", capacity},

@@ -44,6 +44,12 @@ type Options struct {
 	ExtraCreateMetadata bool
 	// ControllerPublishReadOnly marks PVs of read-only claims read-only.
 	ControllerPublishReadOnly bool
+	// PreventVolumeModeConversion restores snapshots in the volumeMode that they were
+	// taken in.
+	PreventVolumeModeConversion bool
+	// SnapshotOrphanSweepInterval is how often snapshots are looked for that are protected
+	// for nothing; 0 or less is never.
+	SnapshotOrphanSweepInterval time.Duration
 
 	// KubeAPIQPS limits requests to the API server; 0 means no limit of ours.
 	KubeAPIQPS float64

@@ -47,6 +47,8 @@ func TestDefaults(t *testing.T) {
 		{"default-fstype", o.DefaultFSType, ""},
 		{"extra-create-metadata", o.ExtraCreateMetadata, false},
 		{"controller-publish-readonly", o.ControllerPublishReadOnly, false},
+		{"prevent-volume-mode-conversion", o.PreventVolumeModeConversion, true},
+		{"snapshot-orphan-sweep-interval", o.SnapshotOrphanSweepInterval, 5 * time.Minute},
 		{"kube-api-qps", o.KubeAPIQPS, 0.0},
 		{"kube-api-burst", o.KubeAPIBurst, 10},
 		{"leader-election", o.LeaderElection.Enabled, false},
@@ -90,6 +92,9 @@ func TestFlags(t *testing.T) {
 		}},
 		{"what drivers are told", "--default-fstype=xfs --extra-create-metadata --controller-publish-readonly", func(o *options.Options) bool {
 			return o.DefaultFSType == "xfs" && o.ExtraCreateMetadata && o.ControllerPublishReadOnly
+		}},
+		{"how snapshots are treated", "--prevent-volume-mode-conversion=false --snapshot-orphan-sweep-interval=0", func(o *options.Options) bool {
+			return !o.PreventVolumeModeConversion && o.SnapshotOrphanSweepInterval == 0
 		}},
 		{"limits at the API server", "--kube-api-qps=2.5 --kube-api-burst=0", func(o *options.Options) bool { return o.KubeAPIQPS == 2.5 && o.KubeAPIBurst == 0 }},
 		{"API server and kubeconfig", "--master=https://10.0.0.1 --kubeconfig=k", func(o *options.Options) bool {

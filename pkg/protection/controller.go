@@ -2,11 +2,14 @@ package protection
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sync"
 	"time"
 
 	v1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/util/workqueue"
@@ -14,17 +17,14 @@ import (
 	"k8s.io/utils/clock"
 	"k8s.io/utils/keymutex"
 
-	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/claimwriter"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/informers"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/observe"
-	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/verdict"
-	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/wellknown"
 )
 
-// sweepPeriod is how long a finalizer may stay on a source that nobody clones
+// linger is how long a finalizer may stay on a source that nobody clones
 // any more and nobody deletes: long enough that clones made one after the other
 // do not write to their source each time.
-const sweepPeriod = 30 * time.Second
+const linger = 30 * time.Second
 
 // lanes is how many locks the sources share. A lock is held while its source is
 // written to, and sources that share one wait for each other: many more than
@@ -32,7 +32,7 @@ const sweepPeriod = 30 * time.Second
 // many as there are processors.)
 const lanes = 4096
 
-// Controller keeps the cloning protection of this driver's sources.
+// Controller keeps the protection of this driver's sources of one kind.
 type Controller struct {
 	Config
 	queue workqueue.TypedRateLimitingInterface[item]
@@ -68,12 +68,15 @@ type item struct {
 
 // Config is what a Controller is made of; every field is needed.
 type Config struct {
-	Writer *claimwriter.Writer
-	Caches *informers.Set
-	Driver string
-	// SourceOf names the source of a clone that is on record; found is false for
-	// every other claim.
+	Sources Sources
+	Caches  *informers.Set
+	// SourceOf names the source of the kind from which a claim on record is filled; found
+	// is false for every other claim.
 	SourceOf func(*v1.PersistentVolumeClaim) (namespace, name string, found bool)
+	// SweepEvery is how often finalizers are looked for that nobody needs and nobody has
+	// told of: what the incumbent, or a process that was killed, has left behind. 0 is
+	// never.
+	SweepEvery time.Duration
 	// Needs says whether a clone on record may keep its source from going. Whoever can
 	// write to claims can write a record, and must not be able to hold a source that
 	// the rules do not let the clone use.
@@ -87,7 +90,7 @@ func New(config Config) *Controller {
 	return &Controller{
 		Config: config,
 		queue: workqueue.NewTypedRateLimitingQueueWithConfig(
-			workqueue.NewTypedItemExponentialFailureRateLimiter[item](100*time.Millisecond, sweepPeriod),
+			workqueue.NewTypedItemExponentialFailureRateLimiter[item](100*time.Millisecond, linger),
 			workqueue.TypedRateLimitingQueueConfig[item]{Name: "cloningprotection"}),
 		locks:   keymutex.NewHashed(lanes),
 		holds:   map[types.UID]map[types.UID]struct{}{},
@@ -101,7 +104,11 @@ func New(config Config) *Controller {
 // are needed.
 func (c *Controller) Run(ctx context.Context, judged <-chan struct{}) error {
 	defer c.queue.ShutDown()
-	registration, err := c.Caches.Claims.AddEventHandler(c.handler())
+	sources, err := c.Sources.Informer().AddEventHandler(c.sourceHandler())
+	if err != nil {
+		return err
+	}
+	clones, err := c.Caches.Claims.AddEventHandler(c.cloneHandler())
 	if err != nil {
 		return err
 	}
@@ -118,15 +125,19 @@ func (c *Controller) Run(ctx context.Context, judged <-chan struct{}) error {
 	c.sweepUntil(ctx)
 	c.queue.ShutDown()
 	workers.Wait()
-	return c.Caches.Claims.RemoveEventHandler(registration)
+	return errors.Join(c.Sources.Informer().RemoveEventHandler(sources), c.Caches.Claims.RemoveEventHandler(clones))
 }
 
 func (c *Controller) sweepUntil(ctx context.Context) {
-	ticker := c.Clock.NewTicker(sweepPeriod)
+	if c.SweepEvery <= 0 {
+		<-ctx.Done()
+		return
+	}
+	ticker := c.Clock.NewTicker(c.SweepEvery)
 	defer ticker.Stop()
 	for {
-		for _, source := range c.Caches.ProtectedSources() {
-			c.queue.Add(item{source.Namespace, source.Name, true})
+		for _, source := range c.Sources.Protected() {
+			c.queue.Add(item{source.GetNamespace(), source.GetName(), true})
 		}
 		select {
 		case <-ctx.Done():
@@ -141,33 +152,55 @@ func (c *Controller) Reconsider(namespace, name string) {
 	c.queue.Add(item{namespace: namespace, name: name})
 }
 
-func (c *Controller) handler() cache.ResourceEventHandler {
+func (c *Controller) sourceHandler() cache.ResourceEventHandler {
 	return cache.ResourceEventHandlerFuncs{
 		AddFunc: func(obj any) {
-			if claim, ok := obj.(*v1.PersistentVolumeClaim); ok {
-				c.caughtUp(claim)
-				if protected(claim) && claim.DeletionTimestamp != nil {
-					c.Reconsider(claim.Namespace, claim.Name)
+			if source, ok := obj.(metav1.Object); ok {
+				c.caughtUp(source)
+				if c.protected(source) && source.GetDeletionTimestamp() != nil {
+					c.Reconsider(source.GetNamespace(), source.GetName())
 				}
 			}
 		},
 		UpdateFunc: func(oldObj, newObj any) {
+			old, okOld := oldObj.(metav1.Object)
+			source, okNew := newObj.(metav1.Object)
+			switch {
+			case !okOld || !okNew:
+				return
+			case old.GetUID() != source.GetUID(): // deleted and made again between two looks
+				c.forget(old.GetUID())
+				return
+			}
+			c.caughtUp(source)
+			stripped := c.protected(old) && !c.protected(source)
+			deleted := c.protected(source) && source.GetDeletionTimestamp() != nil && old.GetDeletionTimestamp() == nil
+			if stripped || deleted {
+				c.Reconsider(source.GetNamespace(), source.GetName())
+			}
+		},
+		DeleteFunc: func(obj any) {
+			if last, ok := obj.(cache.DeletedFinalStateUnknown); ok {
+				obj = last.Obj
+			}
+			if source, ok := obj.(metav1.Object); ok {
+				c.forget(source.GetUID())
+			}
+		},
+	}
+}
+
+func (c *Controller) cloneHandler() cache.ResourceEventHandler {
+	return cache.ResourceEventHandlerFuncs{
+		UpdateFunc: func(oldObj, newObj any) {
 			old, okOld := oldObj.(*v1.PersistentVolumeClaim)
 			claim, okNew := newObj.(*v1.PersistentVolumeClaim)
-			if !okOld || !okNew {
-				return
-			}
-			if old.UID != claim.UID { // deleted and made again between two looks
+			switch {
+			case !okOld || !okNew:
+			case old.UID != claim.UID: // deleted and made again between two looks
 				c.cloneThrough(old, nil)
-				c.forget(old.UID)
-				return
-			}
-			c.caughtUp(claim)
-			c.cloneThrough(old, claim)
-			stripped := protected(old) && !protected(claim)
-			deleted := protected(claim) && claim.DeletionTimestamp != nil && old.DeletionTimestamp == nil
-			if stripped || deleted {
-				c.Reconsider(claim.Namespace, claim.Name)
+			default:
+				c.cloneThrough(old, claim)
 			}
 		},
 		DeleteFunc: func(obj any) {
@@ -176,7 +209,6 @@ func (c *Controller) handler() cache.ResourceEventHandler {
 			}
 			if claim, ok := obj.(*v1.PersistentVolumeClaim); ok {
 				c.cloneThrough(claim, nil)
-				c.forget(claim.UID)
 			}
 		},
 	}
@@ -195,6 +227,7 @@ func (c *Controller) cloneThrough(before, now *v1.PersistentVolumeClaim) {
 		}
 	}
 	c.Reconsider(namespace, name)
+	c.queue.AddAfter(item{namespace, name, true}, linger)
 }
 
 func (c *Controller) forget(source types.UID) {
@@ -220,66 +253,70 @@ func (c *Controller) next(ctx context.Context) bool {
 
 // look brings one source to where it should be.
 func (c *Controller) look(ctx context.Context, it item) error {
-	source := c.Caches.Claim(it.namespace, it.name)
-	if source == nil || !c.ours(source) {
+	source := c.Sources.Get(it.namespace, it.name)
+	if source == nil {
 		return nil
 	}
-	needed, deleting := c.needed(source), source.DeletionTimestamp != nil
+	needed, deleting := c.needed(source), source.GetDeletionTimestamp() != nil
+	if !needed && !deleting && !it.sweep {
+		return nil
+	}
+	if ours, err := c.Sources.Ours(ctx, source); !ours || err != nil {
+		return err
+	}
 	switch {
 	case needed && deleting:
 		c.tell(source)
+		return nil
 	case needed:
-		return c.protect(ctx, source)
-	case deleting || it.sweep:
-		return c.release(ctx, source)
+		return c.unlessDenied(ctx, c.protect(ctx, source))
 	}
-	return nil
+	return c.unlessDenied(ctx, c.release(ctx, source))
+}
+
+// unlessDenied returns the error, unless it is one that will not go away and may be lived
+// with.
+func (c *Controller) unlessDenied(ctx context.Context, err error) error {
+	if err != nil && c.Sources.MayFail() && apierrors.IsForbidden(err) {
+		klog.FromContext(ctx).Info("Source protection is done without", "err", err)
+		return nil
+	}
+	return err
 }
 
 // needed says whether a clone of the source is held or on record.
-func (c *Controller) needed(source *v1.PersistentVolumeClaim) bool {
-	return c.held(source.UID) || slices.ContainsFunc(c.Caches.ClonesOf(source.Namespace, source.Name), c.Needs)
+func (c *Controller) needed(source metav1.Object) bool {
+	return c.held(source.GetUID()) || slices.ContainsFunc(c.Sources.Clones(source.GetNamespace(), source.GetName()), c.Needs)
 }
 
 // clonesOf returns the clones on record that need the source.
-func (c *Controller) clonesOf(source *v1.PersistentVolumeClaim) []*v1.PersistentVolumeClaim {
-	return slices.DeleteFunc(c.Caches.ClonesOf(source.Namespace, source.Name), func(clone *v1.PersistentVolumeClaim) bool {
+func (c *Controller) clonesOf(source metav1.Object) []*v1.PersistentVolumeClaim {
+	return slices.DeleteFunc(c.Sources.Clones(source.GetNamespace(), source.GetName()), func(clone *v1.PersistentVolumeClaim) bool {
 		return !c.Needs(clone)
 	})
 }
 
-// ours: the source's volume is of our driver. When the PV is not known, the
-// claim's own annotation decides.
-func (c *Controller) ours(source *v1.PersistentVolumeClaim) bool {
-	if pv := c.Caches.PV(source.Spec.VolumeName); pv != nil {
-		return pv.Spec.CSI != nil && pv.Spec.CSI.Driver == c.Driver
-	}
-	provisioner, found := source.Annotations[wellknown.StorageProvisioner]
-	if !found {
-		provisioner = source.Annotations[wellknown.BetaStorageProvisioner]
-	}
-	return provisioner == c.Driver
-}
-
 // tell says on the source why it does not go yet: once, and not anew because
 // another clone is the first now; but again before the event expires.
-func (c *Controller) tell(source *v1.PersistentVolumeClaim) {
+func (c *Controller) tell(source metav1.Object) {
 	clones := c.clonesOf(source)
-	if len(clones) == 0 || (c.Recorder.Last(source.UID) == verdict.SourceHeld && !c.Recorder.Due(source.UID)) {
+	if len(clones) == 0 {
 		return
 	}
 	names := make([]string, 0, len(clones))
 	for _, clone := range clones {
 		name := clone.Name
-		if clone.Namespace != source.Namespace {
+		if clone.Namespace != source.GetNamespace() {
 			name = clone.Namespace + "/" + name
 		}
 		names = append(names, name)
 	}
-	c.Recorder.Say(source, verdict.Waiting(verdict.SourceHeld,
-		"deletion of source PVC %q waits for clones being made of it (first: %q); nothing to do", source.Name, slices.Min(names)))
+	about, held := c.Sources.Held(source, slices.Min(names))
+	if c.Recorder.Last(about.UID) != held.Reason || c.Recorder.Due(about.UID) {
+		c.Recorder.SayOf(about, held)
+	}
 }
 
-func protected(claim *v1.PersistentVolumeClaim) bool {
-	return slices.Contains(claim.Finalizers, wellknown.CloningProtection)
+func (c *Controller) protected(source metav1.Object) bool {
+	return slices.Contains(source.GetFinalizers(), c.Sources.Finalizer())
 }

@@ -4,21 +4,18 @@ import (
 	"context"
 	"fmt"
 
-	v1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/resourceversion"
 	"k8s.io/klog/v2"
-
-	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/record"
-	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/wellknown"
 )
 
 // Hold protects the source for the claim, and keeps it protected until Unhold:
 // longer than the record takes to show up in the caches, so that a removal
 // cannot slip in between. An error means that the source is not protected; the
 // hold is then off.
-func (c *Controller) Hold(ctx context.Context, claim types.UID, source *v1.PersistentVolumeClaim) error {
+func (c *Controller) Hold(ctx context.Context, claim types.UID, source metav1.Object) error {
 	c.count(claim, source)
 	if err := c.protect(ctx, source); err != nil {
 		c.Unhold(claim)
@@ -44,20 +41,20 @@ func (c *Controller) Unhold(claim types.UID) {
 	}
 }
 
-func (c *Controller) count(claim types.UID, source *v1.PersistentVolumeClaim) {
+func (c *Controller) count(claim types.UID, source metav1.Object) {
 	c.mu.Lock()
 	before, held := c.heldBy[claim]
 	c.mu.Unlock()
-	if held && before.uid != source.UID {
+	if held && before.uid != source.GetUID() {
 		c.Unhold(claim)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.heldBy[claim] = heldSource{source.UID, source.Namespace, source.Name}
-	if c.holds[source.UID] == nil {
-		c.holds[source.UID] = map[types.UID]struct{}{}
+	c.heldBy[claim] = heldSource{source.GetUID(), source.GetNamespace(), source.GetName()}
+	if c.holds[source.GetUID()] == nil {
+		c.holds[source.GetUID()] = map[types.UID]struct{}{}
 	}
-	c.holds[source.UID][claim] = struct{}{}
+	c.holds[source.GetUID()][claim] = struct{}{}
 }
 
 func (c *Controller) held(source types.UID) bool {
@@ -67,9 +64,9 @@ func (c *Controller) held(source types.UID) bool {
 }
 
 // protect puts the finalizer on the source unless it is there.
-func (c *Controller) protect(ctx context.Context, source *v1.PersistentVolumeClaim) error {
-	c.locks.LockKey(string(source.UID))
-	defer c.unlock(source.UID)
+func (c *Controller) protect(ctx context.Context, source metav1.Object) error {
+	c.locks.LockKey(string(source.GetUID()))
+	defer c.unlock(source.GetUID())
 	if present, known := c.present(source); known && present {
 		return nil
 	}
@@ -78,9 +75,9 @@ func (c *Controller) protect(ctx context.Context, source *v1.PersistentVolumeCla
 
 // release takes the finalizer off the source if nobody needs it; the look is
 // taken under the lock, so that no Hold comes between look and write.
-func (c *Controller) release(ctx context.Context, source *v1.PersistentVolumeClaim) error {
-	c.locks.LockKey(string(source.UID))
-	defer c.unlock(source.UID)
+func (c *Controller) release(ctx context.Context, source metav1.Object) error {
+	c.locks.LockKey(string(source.GetUID()))
+	defer c.unlock(source.GetUID())
 	if present, known := c.present(source); known && !present || c.needed(source) {
 		return nil
 	}
@@ -95,20 +92,16 @@ func (c *Controller) unlock(source types.UID) {
 
 // write makes the finalizer present or absent on the live source. The caller
 // holds the source's lock.
-func (c *Controller) write(ctx context.Context, source *v1.PersistentVolumeClaim, present bool) error {
-	patch, err := record.Protect(source, wellknown.CloningProtection, present)
-	if err != nil {
-		return err
-	}
-	live, err := c.Writer.Patch(ctx, source, patch)
+func (c *Controller) write(ctx context.Context, source metav1.Object, present bool) error {
+	live, err := c.Sources.Write(ctx, source, present)
 	if err != nil {
 		if !refused(err) {
 			c.lost(source)
 		}
-		return ignoreGone(err, source, present)
+		return c.ignoreGone(err, source, present)
 	}
 	c.wrote(live, present)
-	klog.FromContext(ctx).V(2).Info("Source protection changed", "source", klog.KObj(source), "protected", present)
+	klog.FromContext(ctx).V(2).Info("Source protection changed", "source", klog.KRef(source.GetNamespace(), source.GetName()), "protected", present)
 	return nil
 }
 
@@ -119,62 +112,62 @@ func refused(err error) bool {
 }
 
 // ignoreGone: a source that is gone needs no protection taken off.
-func ignoreGone(err error, source *v1.PersistentVolumeClaim, present bool) error {
+func (c *Controller) ignoreGone(err error, source metav1.Object, present bool) error {
 	if apierrors.IsNotFound(err) && !present {
 		return nil
 	}
-	what := "taking the cloning protection off"
+	protection, kind := c.Sources.Words()
 	if present {
-		what = "putting the cloning protection on"
+		return fmt.Errorf("putting the %s on %s %q: %w", protection, kind, source.GetName(), err)
 	}
-	return fmt.Errorf("%s source PVC %q: %w", what, source.Name, err)
+	return fmt.Errorf("taking the %s off %s %q: %w", protection, kind, source.GetName(), err)
 }
 
 // present says whether the source carries the finalizer: what we wrote last,
 // until the cache has caught up with it; then what the cache says. It is not
 // known after a write whose answer was lost.
-func (c *Controller) present(source *v1.PersistentVolumeClaim) (present, known bool) {
+func (c *Controller) present(source metav1.Object) (present, known bool) {
 	c.mu.Lock()
-	w, ahead := c.written[source.UID]
+	w, ahead := c.written[source.GetUID()]
 	c.mu.Unlock()
 	if ahead {
 		return w.present, w.version != lostAnswer
 	}
-	cached := c.Caches.Claim(source.Namespace, source.Name)
-	return cached != nil && cached.UID == source.UID && protected(cached), true
+	cached := c.Sources.Get(source.GetNamespace(), source.GetName())
+	return cached != nil && cached.GetUID() == source.GetUID() && c.protected(cached), true
 }
 
 // lost notes that a write got no answer.
-func (c *Controller) lost(source *v1.PersistentVolumeClaim) {
+func (c *Controller) lost(source metav1.Object) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.written[source.UID] = write{version: lostAnswer}
+	c.written[source.GetUID()] = write{version: lostAnswer}
 }
 
-func (c *Controller) wrote(live *v1.PersistentVolumeClaim, present bool) {
+func (c *Controller) wrote(live metav1.Object, present bool) {
 	c.mu.Lock()
-	c.written[live.UID] = write{present: present, version: live.ResourceVersion}
+	c.written[live.GetUID()] = write{present: present, version: live.GetResourceVersion()}
 	c.mu.Unlock()
 	// The watch may have been faster than the reply.
-	cached := c.Caches.Claim(live.Namespace, live.Name)
-	switch gone := cached == nil || cached.UID != live.UID; {
+	cached := c.Sources.Get(live.GetNamespace(), live.GetName())
+	switch gone := cached == nil || cached.GetUID() != live.GetUID(); {
 	case !gone:
 		c.caughtUp(cached)
-	case live.DeletionTimestamp != nil && len(live.Finalizers) == 0:
-		c.forget(live.UID) // that was its end
+	case live.GetDeletionTimestamp() != nil && len(live.GetFinalizers()) == 0:
+		c.forget(live.GetUID()) // that was its end
 	}
 }
 
 // caughtUp forgets our last write to the claim if the cache now has it.
-func (c *Controller) caughtUp(cached *v1.PersistentVolumeClaim) {
+func (c *Controller) caughtUp(cached metav1.Object) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	w, ahead := c.written[cached.UID]
+	w, ahead := c.written[cached.GetUID()]
 	if !ahead || w.version == lostAnswer {
 		return
 	}
-	order, err := resourceversion.CompareResourceVersion(cached.ResourceVersion, w.version)
+	order, err := resourceversion.CompareResourceVersion(cached.GetResourceVersion(), w.version)
 	if err != nil || order >= 0 {
-		delete(c.written, cached.UID)
+		delete(c.written, cached.GetUID())
 	}
 }

@@ -32,6 +32,7 @@ func controller(t *testing.T, objects ...metav1.Object) *Controller {
 	}
 	caches, err := informers.New(client, driver, informers.Keys{
 		CloneSource: func(c *v1.PersistentVolumeClaim) string { return c.Labels["source"] },
+		Snapshot:    func(*v1.PersistentVolumeClaim) string { return "" },
 		VolumeName:  func(*v1.PersistentVolumeClaim) string { return "" },
 	}, informers.Wanted{})
 	if err != nil {
@@ -51,7 +52,7 @@ func controller(t *testing.T, objects ...metav1.Object) *Controller {
 	}
 	needs := func(*v1.PersistentVolumeClaim) bool { return true }
 	c := New(Config{
-		Writer: claimwriter.New(client, false), Caches: caches, Driver: driver,
+		Sources: Claims(claimwriter.New(client, false), caches, driver), Caches: caches,
 		SourceOf: sourceOf, Needs: needs, Clock: clock.RealClock{},
 	})
 	t.Cleanup(c.queue.ShutDown)
@@ -165,8 +166,8 @@ func TestOurs(t *testing.T) {
 			if c.pv != nil {
 				objects = append(objects, c.pv)
 			}
-			if got := controller(t, objects...).ours(source); got != c.want {
-				t.Errorf("got %t", got)
+			if got, err := controller(t, objects...).Sources.Ours(t.Context(), source); got != c.want || err != nil {
+				t.Errorf("got %t, %v", got, err)
 			}
 		})
 	}
@@ -245,6 +246,13 @@ func TestPresentOfAClaimMadeAgain(t *testing.T) {
 	}
 }
 
+// both tells two handlers, as the informer of claims does.
+type both [2]cache.ResourceEventHandler
+
+func (b both) OnAdd(obj any, first bool) { b[0].OnAdd(obj, first); b[1].OnAdd(obj, first) }
+func (b both) OnUpdate(old, obj any)     { b[0].OnUpdate(old, obj); b[1].OnUpdate(old, obj) }
+func (b both) OnDelete(obj any)          { b[0].OnDelete(obj); b[1].OnDelete(obj) }
+
 // What shows in the queue after a change of a clone or a source.
 func TestHandler(t *testing.T) {
 	const finalizer = wellknown.CloningProtection
@@ -281,7 +289,7 @@ func TestHandler(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			controller := controller(t)
-			c.do(controller.handler())
+			c.do(both{controller.sourceHandler(), controller.cloneHandler()})
 			if got := controller.queue.Len() > 0; got != c.want {
 				t.Fatalf("looked at again: %t", got)
 			}
@@ -309,7 +317,7 @@ func TestIgnoreGone(t *testing.T) {
 		{"putting it on fails otherwise", other, true, `putting the cloning protection on source PVC "db": no route to host`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			err := ignoreGone(c.err, source, c.present)
+			err := controller(t).ignoreGone(c.err, source, c.present)
 			text := ""
 			if err != nil {
 				text = err.Error()

@@ -48,7 +48,7 @@ func TestASourceThatIsBeingWrittenToHoldsUpNoOther(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := controller(t)
-	c.Writer = claimwriter.New(client, false)
+	c.Sources = Claims(claimwriter.New(client, false), c.Caches, driver)
 
 	slowly := make(chan error, 1)
 	go func() { slowly <- c.Hold(t.Context(), "claim of slow", named("slow")) }()

@@ -49,8 +49,16 @@ func (p *Provisioner) attributesOf(claim *v1.PersistentVolumeClaim) string {
 }
 
 // Fetch reads what Plan cannot find in the caches: the claim's VolumeAttributesClass
-// where those may not be watched. The verdict is not Ready if that fails.
+// where those may not be watched, and what its VolumeSnapshot is bound to. The verdict is
+// not Ready if that fails.
 func (p *Provisioner) Fetch(ctx context.Context, claim *v1.PersistentVolumeClaim) verdict.Verdict {
+	if v := p.fetchAttributes(ctx, claim); !v.Ready() {
+		return v
+	}
+	return p.fetchSnapshot(ctx, claim)
+}
+
+func (p *Provisioner) fetchAttributes(ctx context.Context, claim *v1.PersistentVolumeClaim) verdict.Verdict {
 	name := p.attributesOf(claim)
 	if name == "" || !p.AttributesClasses || p.Caches.AttributesClasses != nil || !p.Driver.CanModify() {
 		return verdict.Verdict{}

@@ -22,8 +22,10 @@ import (
 type Plan struct {
 	// Class of the claim.
 	Class *storagev1.StorageClass
-	// Source claim of a clone; nil for a blank volume.
+	// Source claim of a clone; nil for everything else.
 	Source *v1.PersistentVolumeClaim
+	// Snapshot that is restored; nil for everything else.
+	Snapshot *source.VolumeSnapshot
 	// Request for the driver.
 	Request *csi.CreateVolumeRequest
 	// Secrets that the class names for this volume. That of the provisioner is the one
@@ -84,7 +86,7 @@ func (p *Provisioner) Plan(claim *v1.PersistentVolumeClaim, recorded bool, befor
 	if begun := p.begunWith(claim, class, name); !begun.IsZero() {
 		refs.Provisioner = begun
 	}
-	plan := Plan{Class: class, Source: facts.Source, Request: req, Secrets: refs}
+	plan := Plan{Class: class, Source: facts.Source, Snapshot: facts.Snapshot, Request: req, Secrets: refs}
 	if attributes != nil {
 		plan.AttributesClass = attributes.Name
 	}
@@ -138,12 +140,17 @@ func (p *Provisioner) facts(claim *v1.PersistentVolumeClaim, recorded bool, befo
 		Strict: p.Strict(), OtherNamespaces: p.OtherNamespaces,
 	}
 	ref := source.Of(claim)
-	if ref.Kind != source.Claim {
-		return facts
-	}
-	if ref.Namespace != claim.Namespace {
+	if ref.Namespace != claim.Namespace && ref.Namespace != "" {
 		before(waitlist.GrantsIn(ref.Namespace))
 		facts.Grants = p.grantsIn(ref.Namespace)
+	}
+	switch ref.Kind {
+	case source.Snapshot:
+		p.snapshotFacts(&facts, ref, before)
+		return facts
+	case source.None, source.Populator:
+		return facts
+	case source.Claim:
 	}
 	before(waitlist.Claim(ref.Namespace, ref.Name))
 	facts.Source = p.Caches.Claim(ref.Namespace, ref.Name)

@@ -6,6 +6,7 @@ import (
 
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/klog/v2"
 	"sigs.k8s.io/sig-storage-lib-external-provisioner/v13/controller"
@@ -23,9 +24,11 @@ import (
 // says otherwise are needed.
 type Config struct {
 	Client kubernetes.Interface
-	Caches *informers.Set
-	Driver *csidriver.Driver
-	Ledger *ledger.Ledger
+	// Dynamic reads snapshots and what they are bound to.
+	Dynamic dynamic.Interface
+	Caches  *informers.Set
+	Driver  *csidriver.Driver
+	Ledger  *ledger.Ledger
 	// Keys of the record on claims.
 	Keys wellknown.Record
 	// Naming of new volumes.
@@ -46,6 +49,8 @@ type Config struct {
 	AttachmentsTell bool
 	// OtherNamespaces: the feature gate CrossNamespaceVolumeDataSource.
 	OtherNamespaces bool
+	// KeepMode: --prevent-volume-mode-conversion.
+	KeepMode bool
 	// AttributesClasses: the feature gate VolumeAttributesClass.
 	AttributesClasses bool
 	// Tell tells a verdict about a PV in an event.
@@ -62,6 +67,7 @@ type Provisioner struct {
 	deleted deletions
 	looks   looks
 	fetched fetched
+	shelf   shelf
 }
 
 var (

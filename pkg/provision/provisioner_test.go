@@ -97,7 +97,7 @@ func (w *world) provisioner(t *testing.T) *provision.Provisioner {
 		t.Fatal(err)
 	}
 	none := func(*v1.PersistentVolumeClaim) string { return "" }
-	caches, err := informers.New(client, driver, informers.Keys{CloneSource: none, VolumeName: none}, informers.Wanted{})
+	caches, err := informers.New(client, driver, informers.Keys{CloneSource: none, Snapshot: none, VolumeName: none}, informers.Wanted{})
 	if err != nil {
 		t.Fatal(err)
 	}

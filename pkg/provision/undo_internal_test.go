@@ -34,7 +34,7 @@ func abroad(t *testing.T, namespace string) (*Provisioner, *v1.PersistentVolumeC
 		t.Fatal(err)
 	}
 	none := func(*v1.PersistentVolumeClaim) string { return "" }
-	caches, err := informers.New(client, driver, informers.Keys{CloneSource: none, VolumeName: none}, informers.Wanted{})
+	caches, err := informers.New(client, driver, informers.Keys{CloneSource: none, Snapshot: none, VolumeName: none}, informers.Wanted{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	v1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/validation"
 
@@ -200,18 +201,18 @@ func GiveBack(keys wellknown.Record, claim *v1.PersistentVolumeClaim) ([]byte, e
 
 // Protect returns the strategic merge patch that puts a finalizer on the claim
 // or takes it off, with the same properties as Erase.
-func Protect(claim *v1.PersistentVolumeClaim, finalizer string, on bool) ([]byte, error) {
+func Protect(claim metav1.Object, finalizer string, on bool) ([]byte, error) {
 	field := "$deleteFromPrimitiveList/finalizers"
 	if on {
 		field = "finalizers"
 	}
-	return encode(claim, map[string]any{"uid": claim.UID, field: []string{finalizer}})
+	return encode(claim, map[string]any{"uid": claim.GetUID(), field: []string{finalizer}})
 }
 
-func encode(claim *v1.PersistentVolumeClaim, metadata map[string]any) ([]byte, error) {
+func encode(claim metav1.Object, metadata map[string]any) ([]byte, error) {
 	data, err := json.Marshal(map[string]any{"metadata": metadata})
 	if err != nil {
-		return nil, fmt.Errorf("encoding a patch of claim %s/%s: %w", claim.Namespace, claim.Name, err)
+		return nil, fmt.Errorf("encoding a patch of claim %s/%s: %w", claim.GetNamespace(), claim.GetName(), err)
 	}
 	return data, nil
 }

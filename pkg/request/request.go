@@ -116,6 +116,13 @@ func contentSource(src *source.Volume) *csi.VolumeContentSource {
 	if src == nil {
 		return nil
 	}
+	if src.Snapshot {
+		return &csi.VolumeContentSource{
+			Type: &csi.VolumeContentSource_Snapshot{
+				Snapshot: &csi.VolumeContentSource_SnapshotSource{SnapshotId: src.Handle},
+			},
+		}
+	}
 	return &csi.VolumeContentSource{
 		Type: &csi.VolumeContentSource_Volume{
 			Volume: &csi.VolumeContentSource_VolumeSource{VolumeId: src.Handle},

@@ -2,6 +2,7 @@ package source
 
 import (
 	"slices"
+	"time"
 
 	v1 "k8s.io/api/core/v1"
 
@@ -50,13 +51,13 @@ func otherNamespace(f Facts, ref Ref) verdict.Verdict {
 		return verdict.Verdict{}
 	case !f.OtherNamespaces:
 		return verdict.Refused(verdict.CloneNamespace,
-			"source PVC %q is in another namespace, and this provisioner runs without --feature-gates=CrossNamespaceVolumeDataSource=true; create the claim again with a source in its own namespace", ref.Shown)
+			"%s %q is in another namespace, and this provisioner runs without --feature-gates=CrossNamespaceVolumeDataSource=true; create the claim again with a source in its own namespace", ref.what("source PVC"), ref.Shown)
 	case f.Recorded, Granted(f.Grants, f.Claim.Namespace, ref):
 		return verdict.Verdict{}
 	}
 	return verdict.Waiting(verdict.CloneNotGranted,
-		"clone waits for permission: no ReferenceGrant in namespace %q lets PersistentVolumeClaims of namespace %q use PVC %q; it starts by itself when one does",
-		ref.Namespace, f.Claim.Namespace, ref.Name)
+		"%s waits for permission: no ReferenceGrant in namespace %q lets PersistentVolumeClaims of namespace %q use %s %q; it starts by itself when one does",
+		ref.work(), ref.Namespace, f.Claim.Namespace, ref.what("PVC"), ref.Name)
 }
 
 func sourceExists(f Facts, ref Ref) verdict.Verdict {
@@ -71,22 +72,21 @@ func sourceExists(f Facts, ref Ref) verdict.Verdict {
 // the source until it is through. So does one that an earlier process may have
 // begun: it is older than the deletion, and the source is still protected.
 func sourceNotDeleting(f Facts, ref Ref) verdict.Verdict {
-	if f.Recorded || f.Source.DeletionTimestamp == nil || !f.LetGo && begunBefore(f) {
+	deleted := f.Source.DeletionTimestamp
+	isProtected := slices.Contains(f.Source.Finalizers, wellknown.CloningProtection)
+	if f.Recorded || deleted == nil || !f.LetGo && isProtected && begunBefore(f, deleted.Time) {
 		return verdict.Verdict{}
 	}
 	return verdict.Refused(verdict.CloneSourceDeleting,
 		"cannot clone source PVC %q: it is being deleted; create the claim again with another source", ref.Shown)
 }
 
-// begunBefore: the source was protected, by us or by the incumbent (which keeps no
-// record of a clone that it has begun), when it was deleted, and the clone was there
-// already. The API's times have whole seconds: if both are the same a record tips the
-// scales.
-func begunBefore(f Facts) bool {
-	if !slices.Contains(f.Source.Finalizers, wellknown.CloningProtection) {
-		return false
-	}
-	created, deleted := f.Claim.CreationTimestamp.Time, f.Source.DeletionTimestamp.Time
+// begunBefore is asked of a source that was protected, by us or by the incumbent (which
+// keeps no record of a clone that it has begun), when it was deleted: the clone was
+// there already. The API's times have whole seconds: if both are the same a record tips
+// the scales.
+func begunBefore(f Facts, deleted time.Time) bool {
+	created := f.Claim.CreationTimestamp.Time
 	return created.Before(deleted) || f.Found && created.Equal(deleted)
 }
 

@@ -46,10 +46,14 @@ func GrantOf(object *unstructured.Unstructured) Grant {
 // Granted says whether one of the grants, all of the source's namespace, lets
 // claims of the namespace use the source.
 func Granted(grants []Grant, from string, ref Ref) bool {
+	group, kind := "", claimKind
+	if ref.Kind == Snapshot {
+		group, kind = snapshotGroup, snapshotKind
+	}
 	return slices.ContainsFunc(grants, func(g Grant) bool {
 		return slices.Contains(g.From, GrantFrom{Kind: claimKind, Namespace: from}) &&
 			slices.ContainsFunc(g.To, func(to GrantTo) bool {
-				return to.Group == "" && to.Kind == claimKind && (to.Name == "" || to.Name == ref.Name)
+				return to.Group == group && to.Kind == kind && (to.Name == "" || to.Name == ref.Name)
 			})
 	})
 }

@@ -14,10 +14,21 @@ type Facts struct {
 	Driver string
 	// CanClone: the driver reports CLONE_VOLUME.
 	CanClone bool
+	// CanRestore: the driver reports CREATE_DELETE_SNAPSHOT.
+	CanRestore bool
 	// Source claim; nil if there is none of that name, or none is asked for.
 	Source *v1.PersistentVolumeClaim
 	// SourcePV is the PV that the source is bound to; nil if it is not known.
 	SourcePV *v1.PersistentVolume
+	// Snapshot to restore; nil if there is none of that name, or none is asked for.
+	Snapshot *VolumeSnapshot
+	// Content that the snapshot is bound to; nil if it is not known.
+	Content *SnapshotContent
+	// NoSnapshots: the API server serves no VolumeSnapshots.
+	NoSnapshots bool
+	// KeepMode: a snapshot is restored in the volumeMode that it was taken in
+	// (--prevent-volume-mode-conversion), unless an administrator allows another.
+	KeepMode bool
 	// Recorded: this process has put the work on record, or vouched for the record
 	// that it found, so what would only forbid to begin does not stop it (rules 4
 	// and 5, and a grant that goes). A record that nobody vouches for is none.
@@ -40,8 +51,11 @@ type Facts struct {
 type Volume struct {
 	// Handle of the source volume, as the driver named it.
 	Handle string
-	// Bytes is the real capacity of the source volume.
+	// Bytes is the real capacity of the source volume, or the least size of a volume that
+	// a snapshot is restored to.
 	Bytes int64
+	// Snapshot: Handle is that of a snapshot.
+	Snapshot bool
 }
 
 // Judge says whether the claim's data source can be used now. The volume is nil
@@ -57,8 +71,7 @@ func Judge(f Facts) (*Volume, verdict.Verdict) {
 	case Claim:
 		return judgeClone(f, ref)
 	case Snapshot:
-		return nil, verdict.Refused(verdict.NotSupportedYet,
-			"restoring VolumeSnapshot %q is not supported by this version of the provisioner; clone a PVC instead", ref.Name)
+		return judgeRestore(f, ref)
 	default:
 		return nil, verdict.Ignored(verdict.Provisioning,
 			"Assuming an external populator will provision the volume")
@@ -68,8 +81,22 @@ func Judge(f Facts) (*Volume, verdict.Verdict) {
 // VolumeOf returns the source volume as far as it is known, whatever the rules say
 // of it: to repeat a request, not to begin one. nil if there is none.
 func VolumeOf(f Facts) *Volume {
+	if Of(f.Claim).Kind == Snapshot {
+		return snapshotVolumeOf(f)
+	}
 	if f.SourcePV == nil || f.SourcePV.Spec.CSI == nil || f.SourcePV.Spec.CSI.Driver != f.Driver {
 		return nil
 	}
 	return &Volume{Handle: f.SourcePV.Spec.CSI.VolumeHandle, Bytes: capacity(f)}
+}
+
+func snapshotVolumeOf(f Facts) *Volume {
+	if f.Snapshot == nil || f.Content == nil || f.Content.Driver != f.Driver || f.Content.Handle == "" || !f.Content.belongsTo(f.Snapshot) {
+		return nil
+	}
+	volume := &Volume{Handle: f.Content.Handle, Snapshot: true}
+	if f.Snapshot.RestoreSize != nil {
+		volume.Bytes, _ = Bytes(*f.Snapshot.RestoreSize)
+	}
+	return volume
 }

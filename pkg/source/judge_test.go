@@ -98,16 +98,6 @@ func TestOtherSources(t *testing.T) {
 			nil, verdict.Verdict{},
 		},
 		{
-			"a snapshot is refused for now",
-			func(f *source.Facts) {
-				f.Claim.Spec.DataSource = &v1.TypedLocalObjectReference{APIGroup: new("snapshot.storage.k8s.io"), Kind: "VolumeSnapshot", Name: "monday"}
-			},
-			nil, verdict.Verdict{
-				Kind: verdict.Refuse, Reason: verdict.NotSupportedYet,
-				Message: `restoring VolumeSnapshot "monday" is not supported by this version of the provisioner; clone a PVC instead`,
-			},
-		},
-		{
 			"what somebody else fills is not ours",
 			func(f *source.Facts) {
 				f.Claim.Spec.DataSource, f.Claim.Spec.DataSourceRef = nil, &v1.TypedObjectReference{APIGroup: new("example.org"), Kind: "Image", Name: "linux"}

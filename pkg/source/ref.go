@@ -21,6 +21,7 @@ const (
 const (
 	snapshotGroup = "snapshot.storage.k8s.io"
 	claimKind     = "PersistentVolumeClaim"
+	snapshotKind  = "VolumeSnapshot"
 )
 
 // Ref names a data source.
@@ -32,6 +33,22 @@ type Ref struct {
 	GroupKind string
 	// Shown is the name for messages: with the namespace if that is not the claim's.
 	Shown string
+}
+
+// what is a word for the source: of the one given for a claim, or VolumeSnapshot.
+func (r Ref) what(claim string) string {
+	if r.Kind == Snapshot {
+		return snapshotKind
+	}
+	return claim
+}
+
+// work is a word for what is to be done with the source.
+func (r Ref) work() string {
+	if r.Kind == Snapshot {
+		return "restore"
+	}
+	return "clone"
 }
 
 // Of returns the data source that the claim names: spec.dataSource, else
@@ -60,7 +77,7 @@ func Of(claim *v1.PersistentVolumeClaim) Ref {
 		if ref.GroupKind == claimKind {
 			ref.Kind = Claim
 		}
-	case *group == snapshotGroup && ref.GroupKind == "VolumeSnapshot":
+	case *group == snapshotGroup && ref.GroupKind == snapshotKind:
 		ref.Kind = Snapshot
 	default:
 		ref.Kind = Populator

@@ -6,48 +6,58 @@ type Reason string
 // Reasons of a claim that waits, is refused, or is told how things go. What
 // each means and what to do about it stands in Catalogue.
 const (
-	CloneSourceNotFound   Reason = "CloneSourceNotFound"
-	CloneSourceNotBound   Reason = "CloneSourceNotBound"
-	ClassNotFound         Reason = "StorageClassNotFound"
-	CloneNotGranted       Reason = "CloneNotGranted"
-	CloneSourceInUse      Reason = "CloneSourceInUse"
-	CloneSourceUseUnknown Reason = "CloneSourceUseUnknown"
-	CloneSourceUnchecked  Reason = "CloneSourceUnchecked"
-	VolumeNameInUse       Reason = "VolumeNameInUse"
-	CloneNamespace        Reason = "CloneAcrossNamespacesDisabled"
-	CloneClassMismatch    Reason = "CloneStorageClassMismatch"
-	CloneNotSupported     Reason = "CloneNotSupported"
-	CloneSourceUnusable   Reason = "CloneSourceUnusable"
-	CloneSourceDeleting   Reason = "CloneSourceDeleting"
-	CloneModeMismatch     Reason = "CloneVolumeModeMismatch"
-	CloneTooSmall         Reason = "CloneTooSmall"
-	CloneOfItself         Reason = "CloneOfItself"
-	SelectorNotSupported  Reason = "SelectorNotSupported"
-	InvalidSize           Reason = "InvalidSize"
-	InvalidAccessMode     Reason = "InvalidAccessMode"
-	InvalidClass          Reason = "InvalidStorageClass"
-	ClassOfAnotherDriver  Reason = "StorageClassOfAnotherDriver"
-	SecretNotFound        Reason = "SecretNotFound"
-	SecretNotReadable     Reason = "SecretNotReadable"
-	SecretNameInvalid     Reason = "SecretNameInvalid"
-	AttributesNotFound    Reason = "VolumeAttributesClassNotFound"
-	AttributesNotReadable Reason = "VolumeAttributesClassNotReadable"
-	AttributesDisabled    Reason = "VolumeAttributesClassesDisabled"
-	AttributesOfAnother   Reason = "VolumeAttributesClassOfAnotherDriver"
-	NotSupportedYet       Reason = "NotSupportedYet"
-	DriverLacks           Reason = "DriverCapabilityMissing"
-	VolumeNameTaken       Reason = "VolumeNameTaken"
-	RecordNotWritten      Reason = "RecordNotWritten"
-	SourceNotProtected    Reason = "CloneSourceNotProtected"
-	SourceHeld            Reason = "CloneSourceHeld"
-	CleaningUp            Reason = "CleaningUp"
-	CleanUpBlocked        Reason = "CleanUpBlocked"
-	VolumeKept            Reason = "VolumeKept"
-	Provisioning          Reason = "Provisioning"
-	ProvisioningFailed    Reason = "ProvisioningFailed"
-	ProvisioningDone      Reason = "ProvisioningSucceeded"
-	VolumeFailedDelete    Reason = "VolumeFailedDelete"
-	DeletedWithoutSecret  Reason = "DeletionSecretNotFound"
+	CloneSourceNotFound    Reason = "CloneSourceNotFound"
+	CloneSourceNotBound    Reason = "CloneSourceNotBound"
+	ClassNotFound          Reason = "StorageClassNotFound"
+	CloneNotGranted        Reason = "CloneNotGranted"
+	CloneSourceInUse       Reason = "CloneSourceInUse"
+	CloneSourceUseUnknown  Reason = "CloneSourceUseUnknown"
+	CloneSourceUnchecked   Reason = "CloneSourceUnchecked"
+	VolumeNameInUse        Reason = "VolumeNameInUse"
+	CloneNamespace         Reason = "CloneAcrossNamespacesDisabled"
+	CloneClassMismatch     Reason = "CloneStorageClassMismatch"
+	CloneNotSupported      Reason = "CloneNotSupported"
+	CloneSourceUnusable    Reason = "CloneSourceUnusable"
+	CloneSourceDeleting    Reason = "CloneSourceDeleting"
+	CloneModeMismatch      Reason = "CloneVolumeModeMismatch"
+	CloneTooSmall          Reason = "CloneTooSmall"
+	CloneOfItself          Reason = "CloneOfItself"
+	SelectorNotSupported   Reason = "SelectorNotSupported"
+	InvalidSize            Reason = "InvalidSize"
+	InvalidAccessMode      Reason = "InvalidAccessMode"
+	InvalidClass           Reason = "InvalidStorageClass"
+	ClassOfAnotherDriver   Reason = "StorageClassOfAnotherDriver"
+	SecretNotFound         Reason = "SecretNotFound"
+	SecretNotReadable      Reason = "SecretNotReadable"
+	SecretNameInvalid      Reason = "SecretNameInvalid"
+	AttributesNotFound     Reason = "VolumeAttributesClassNotFound"
+	AttributesNotReadable  Reason = "VolumeAttributesClassNotReadable"
+	AttributesDisabled     Reason = "VolumeAttributesClassesDisabled"
+	AttributesOfAnother    Reason = "VolumeAttributesClassOfAnotherDriver"
+	RestoreNotSupported    Reason = "RestoreNotSupported"
+	SnapshotNotFound       Reason = "SnapshotNotFound"
+	SnapshotNotReady       Reason = "SnapshotNotReady"
+	SnapshotContentMissing Reason = "SnapshotContentNotReady"
+	SnapshotNotReadable    Reason = "SnapshotNotReadable"
+	SnapshotDeleting       Reason = "SnapshotDeleting"
+	SnapshotUnusable       Reason = "SnapshotUnusable"
+	SnapshotUnprotected    Reason = "SnapshotNotProtected"
+	SnapshotHeld           Reason = "SnapshotHeld"
+	RestoreTooSmall        Reason = "RestoreTooSmall"
+	RestoreModeMismatch    Reason = "RestoreVolumeModeMismatch"
+	DriverLacks            Reason = "DriverCapabilityMissing"
+	VolumeNameTaken        Reason = "VolumeNameTaken"
+	RecordNotWritten       Reason = "RecordNotWritten"
+	SourceNotProtected     Reason = "CloneSourceNotProtected"
+	SourceHeld             Reason = "CloneSourceHeld"
+	CleaningUp             Reason = "CleaningUp"
+	CleanUpBlocked         Reason = "CleanUpBlocked"
+	VolumeKept             Reason = "VolumeKept"
+	Provisioning           Reason = "Provisioning"
+	ProvisioningFailed     Reason = "ProvisioningFailed"
+	ProvisioningDone       Reason = "ProvisioningSucceeded"
+	VolumeFailedDelete     Reason = "VolumeFailedDelete"
+	DeletedWithoutSecret   Reason = "DeletionSecretNotFound"
 )
 
 // Type is the type of a Kubernetes event.
@@ -117,7 +127,17 @@ func Catalogue() []Entry {
 		{AttributesNotReadable, Warning, claim, "The VolumeAttributesClass of the claim could not be read.", "Read the error in the event: most likely a rule of RBAC is missing. It is tried again by itself."},
 		{AttributesDisabled, Warning, claim, "The claim asks for a VolumeAttributesClass, and the provisioner runs with `--feature-gates=VolumeAttributesClass=false`, or the API server has no such classes in storage.k8s.io/v1.", "Create the claim again without spec.volumeAttributesClassName, or have the gate switched on."},
 		{AttributesOfAnother, Warning, claim, "The VolumeAttributesClass of the claim belongs to another driver.", "Create the claim again with a VolumeAttributesClass of the driver, or with none."},
-		{NotSupportedYet, Warning, claim, "The claim or its class uses a feature that this version does not have.", "Do without the feature named in the event, or use a version that has it."},
+		{SnapshotNotFound, Normal, claim, "The VolumeSnapshot that the claim names does not exist, or the cluster has no VolumeSnapshots at all.", "Create the snapshot in the same namespace, or have the CRDs installed; the restore then starts by itself."},
+		{SnapshotNotReady, Normal, claim, "The VolumeSnapshot exists but cannot be restored yet.", "Nothing if the snapshot is being taken; else read what its status says. The restore starts by itself."},
+		{SnapshotContentMissing, Normal, claim, "The VolumeSnapshotContent that the VolumeSnapshot is bound to does not exist, or does not name the snapshot in the storage.", "Find out who deleted or made the content. The restore starts by itself within 15 seconds after that is mended."},
+		{SnapshotNotReadable, Warning, claim, "The VolumeSnapshot or its VolumeSnapshotContent could not be read.", "Read the error in the event: most likely a rule of RBAC is missing. It is tried again by itself."},
+		{RestoreNotSupported, Warning, claim, "The driver does not report the CREATE_DELETE_SNAPSHOT capability.", "Use a driver that has snapshots."},
+		{SnapshotDeleting, Warning, claim, "The VolumeSnapshot is being deleted.", "Delete the claim and name another snapshot."},
+		{SnapshotUnusable, Warning, claim, "The VolumeSnapshot belongs to another driver, or is not what its VolumeSnapshotContent belongs to, or has a size that no volume can have.", "Name a snapshot that was taken by the same driver."},
+		{RestoreTooSmall, Warning, claim, "The claim asks for less than the snapshot needs.", "Create the claim again with at least the restoreSize of the snapshot."},
+		{RestoreModeMismatch, Warning, claim, "The claim asks for another volumeMode than that of the volume that the snapshot was taken of (only with `--prevent-volume-mode-conversion`).", "Create the claim again with that volumeMode, or have an administrator allow the conversion by the annotation named in the event."},
+		{SnapshotUnprotected, Normal, claim, "The restore was begun although its VolumeSnapshot could not be protected from deletion: the provisioner may not update VolumeSnapshots.", "Do not delete the snapshot before the claim is bound. Grant the provisioner update on volumesnapshots."},
+		{SnapshotHeld, Normal, "VolumeSnapshot", "The VolumeSnapshot is being deleted while it is being restored.", "Nothing: it goes when the last restore is through."},
 		{DriverLacks, Warning, claim, "The driver does not report a capability that provisioning needs.", "Check that the right driver runs behind the socket."},
 		{VolumeNameTaken, Warning, claim, "A PV with the name of this claim's volume exists and belongs to another claim.", "Use a longer --volume-name-uuid-length, or remove the PV named in the event."},
 		{RecordNotWritten, Warning, claim, "The API server refused to put the work on record on the claim, so it was not started.", "Read the error in the event: RBAC, quota or an admission webhook. It is tried again by itself."},

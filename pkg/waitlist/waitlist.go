@@ -28,6 +28,11 @@ func AttributesClass(name string) Object {
 	return Object{Kind: "VolumeAttributesClass", Name: name}
 }
 
+// Snapshot is the VolumeSnapshot of that name.
+func Snapshot(namespace, name string) Object {
+	return Object{Kind: "VolumeSnapshot", Namespace: namespace, Name: name}
+}
+
 // VolumeName stands for the claim that is being given a volume of that name.
 func VolumeName(name string) Object { return Object{Kind: "volume name", Name: name} }
 

@@ -30,6 +30,9 @@ const (
 	ModifySecretName = "volume.kubernetes.io/controller-modify-secret-name"
 	// ModifySecretNamespace: see ModifySecretName.
 	ModifySecretNamespace = "volume.kubernetes.io/controller-modify-secret-namespace"
+	// AllowModeChange stands on a VolumeSnapshotContent and says that its snapshot may
+	// be restored in another volumeMode. Written by administrators.
+	AllowModeChange = "snapshot.storage.kubernetes.io/allow-volume-mode-change"
 )
 
 // Finalizers.
@@ -41,6 +44,9 @@ const (
 	// It is the incumbent's name, so that either provisioner cleans up after the
 	// other. Written and removed by package protection.
 	CloningProtection = "provisioner.storage.kubernetes.io/cloning-protection"
+	// SnapshotProtection keeps a VolumeSnapshot while it is being restored. It is the
+	// incumbent's name, too. Written and removed by package protection.
+	SnapshotProtection = "provisioner.storage.kubernetes.io/volumesnapshot-as-source-protection"
 )
 
 // Keys of StorageClass parameters and of volume attributes.

@@ -544,8 +544,8 @@ func claimRules() []brokenRule {
 			name:    "a snapshot",
 			prepare: noSource,
 			from:    &v1.TypedObjectReference{APIGroup: &snapshots, Kind: "VolumeSnapshot", Name: "snap"},
-			event: told{"Warning", "NotSupportedYet",
-				`restoring VolumeSnapshot "snap" is not supported by this version of the provisioner; clone a PVC instead`},
+			event: told{"Normal", "SnapshotNotFound",
+				`restore waits for VolumeSnapshot "snap", and this cluster has no VolumeSnapshots at all: the CRDs of snapshot.storage.k8s.io/v1 are not installed; it starts by itself when they are, and the snapshot is there and ready`},
 		},
 		{
 			name:    "a kind that a populator knows",

@@ -113,12 +113,26 @@ func (c *Cluster) startAll(ctx context.Context) error {
 		})
 	}
 	if c.opts.SnapshotCRDs != "" {
-		clients.Go(func() error {
-			return c.startComponent(ctx, snapshotController, c.snapshotControllerArgs(), url("http", c.ports.snapshotController)+"/metrics")
-		})
+		clients.Go(func() error { return c.startSnapshotController(ctx) })
 	}
 	return clients.Wait()
 }
+
+// InstallSnapshots installs the VolumeSnapshot CRDs that are in a folder, and starts the
+// snapshot controller, on a cluster that was started without.
+func (c *Cluster) InstallSnapshots(ctx context.Context, crds string) error {
+	if err := c.InstallCRDs(ctx, crds); err != nil {
+		return err
+	}
+	return c.startSnapshotController(ctx)
+}
+
+func (c *Cluster) startSnapshotController(ctx context.Context) error {
+	return c.startComponent(ctx, snapshotController, c.snapshotControllerArgs(), url("http", c.ports.snapshotController)+"/metrics")
+}
+
+// Binary returns the path of a program of the development control plane.
+func (c *Cluster) Binary(name string) string { return filepath.Join(c.opts.Binaries, name) }
 
 func (c *Cluster) drawPorts() error {
 	for _, port := range []*int{

@@ -1,0 +1,83 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	v1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/clock"
+
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/claimwriter"
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/informers"
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/intake"
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/options"
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/protection"
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/source"
+)
+
+// protectors shows the protection of both kinds of sources to intake.
+type protectors struct {
+	claims *protection.Controller
+	// snapshots is nil if VolumeSnapshots are not watched.
+	snapshots *protection.Controller
+}
+
+// sweepSources is how often claims are looked for that are protected for nothing.
+const sweepSources = 30 * time.Second
+
+// protect makes the controllers that protect sources.
+func (h *house) protect(o *options.Options, clients clients, writer *claimwriter.Writer, recorded func(*v1.PersistentVolumeClaim) bool) protectors {
+	controller := func(kind source.Kind, sources protection.Sources, sweep time.Duration) *protection.Controller {
+		return protection.New(protection.Config{
+			Sources: sources, Caches: h.caches, SourceOf: sourceOf(kind, recorded), SweepEvery: sweep,
+			Needs: h.provisioner.Needs, Recorder: h.recorder, Clock: clock.RealClock{},
+		})
+	}
+	driver := h.driver.Name
+	p := protectors{claims: controller(source.Claim, protection.Claims(writer, h.caches, driver), sweepSources)}
+	if h.caches.Snapshots != nil {
+		p.snapshots = controller(source.Snapshot, protection.Snapshots(clients.dynamic, h.caches, h.provisioner, driver), o.SnapshotOrphanSweepInterval)
+	}
+	return p
+}
+
+// sourceOf returns a function that names the source of a kind from which a claim on
+// record is filled.
+func sourceOf(kind source.Kind, recorded func(*v1.PersistentVolumeClaim) bool) func(*v1.PersistentVolumeClaim) (namespace, name string, found bool) {
+	return func(claim *v1.PersistentVolumeClaim) (namespace, name string, found bool) {
+		ref := source.Of(claim)
+		return ref.Namespace, ref.Name, ref.Kind == kind && recorded(claim)
+	}
+}
+
+// Hold implements intake.Protector.
+func (p protectors) Hold(ctx context.Context, claim types.UID, a intake.Admission) error {
+	switch {
+	case a.Source != nil:
+		return p.claims.Hold(ctx, claim, a.Source)
+	case p.snapshots != nil:
+		return p.snapshots.Hold(ctx, claim, a.Snapshot)
+	}
+	return apierrors.NewForbidden(informers.VolumeSnapshots().GroupResource(), a.Snapshot.GetName(), errors.New("they may not be listed and watched"))
+}
+
+// Unhold implements intake.Protector.
+func (p protectors) Unhold(claim types.UID) {
+	p.claims.Unhold(claim)
+	if p.snapshots != nil {
+		p.snapshots.Unhold(claim)
+	}
+}
+
+// Reconsider implements intake.Protector.
+func (p protectors) Reconsider(ref source.Ref) {
+	switch {
+	case ref.Kind == source.Claim:
+		p.claims.Reconsider(ref.Namespace, ref.Name)
+	case ref.Kind == source.Snapshot && p.snapshots != nil:
+		p.snapshots.Reconsider(ref.Namespace, ref.Name)
+	}
+}
