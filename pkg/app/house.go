@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
@@ -13,6 +14,7 @@ import (
 	csimetrics "github.com/kubernetes-csi/csi-lib-utils/metrics"
 	"github.com/prometheus/client_golang/prometheus"
 	v1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/util/workqueue"
@@ -119,19 +121,23 @@ func build(ctx context.Context, o *options.Options, clients clients, driver *csi
 		Finished:          h.enqueue,
 	})
 	h.protection = h.protect(o, clients, writer, recorded)
-	facade := informers.NewFacade(h.caches.OwnClaims, h.provisioner.Admitted)
+	claims := informers.NewFacade(h.caches.OwnClaims, func(obj any) bool {
+		claim, ok := obj.(*v1.PersistentVolumeClaim)
+		return ok && h.provisioner.Admitted(claim)
+	})
+	pvs := informers.NewFacade(h.caches.OwnPVs, func(any) bool { return true })
 	h.intake = intake.New(intake.Config{
 		Client: client, Writer: writer, Caches: h.caches, Driver: driver.Name, Keys: keys, Ledger: books,
-		Recorder: h.recorder, Planner: planner{h.provisioner}, Protector: h.protection, WakeEngine: facade.Wake,
+		Recorder: h.recorder, Planner: planner{h.provisioner}, Protector: h.protection, WakeEngine: func(claim *v1.PersistentVolumeClaim) { claims.Wake(claim) },
 		OnRecord: func(a intake.Admission) bool { return o.ProvisioningRecord.Writes(a.Copies()) },
 		Workers:  o.WorkerThreads, Timeout: o.Timeout,
 		RetryStart: o.RetryIntervalStart, RetryMax: o.RetryIntervalMax, Clock: clock.RealClock{},
 	})
 	h.engine = controller.NewProvisionController(ctx, provision.EngineClient(client, component, h.provisioner, h.recorder), driver.Name, h.provisioner,
-		engineOptions(o, h, facade, p.engineMetrics)...)
+		engineOptions(o, h, claims, pvs, p.engineMetrics)...)
 	h.engine.ControllerWaitGroup(h.workers)
 	p.registry.MustRegister(observe.Gauges(h.caches.Recorded, h.intake.Waiting)...)
-	return h, h.forgetDeletedPVs()
+	return h, errors.Join(h.forgetDeletedPVs(), h.wakeDetached(pvs))
 }
 
 // keys says by what claims are found in the caches.
@@ -169,7 +175,7 @@ func (w waiters) Awaited(object waitlist.Object) bool { return w.intake.Awaited(
 
 // engineOptions are the library's. They are right by construction: it would end
 // the process over a bad one.
-func engineOptions(o *options.Options, h *house, claims *informers.Facade, m enginemetrics.Metrics) []func(*controller.ProvisionController) error {
+func engineOptions(o *options.Options, h *house, claims, pvs *informers.Facade, m enginemetrics.Metrics) []func(*controller.ProvisionController) error {
 	return []func(*controller.ProvisionController) error{
 		controller.LeaderElection(false),
 		controller.FailedProvisionThreshold(0),
@@ -177,7 +183,7 @@ func engineOptions(o *options.Options, h *house, claims *informers.Facade, m eng
 		controller.RateLimiter(workqueue.NewTypedItemExponentialFailureRateLimiter[string](o.RetryIntervalStart, o.RetryIntervalMax)),
 		controller.Threadiness(o.WorkerThreads),
 		controller.ClaimsInformer(claims),
-		controller.VolumesInformer(h.caches.OwnPVs),
+		controller.VolumesInformer(pvs),
 		controller.ClassesInformer(h.caches.Classes),
 		controller.AddFinalizer(true),
 		controller.MetricsInstance(m),
@@ -206,6 +212,30 @@ func (h *house) forgetDeletedPVs() error {
 	return nil
 }
 
+// wakeDetached has the engine look at a PV again, which it may not delete while it is
+// attached, as soon as it is not.
+func (h *house) wakeDetached(pvs *informers.Facade) error {
+	if h.caches.Attachments == nil {
+		return nil
+	}
+	_, err := h.caches.Attachments.AddEventHandler(cache.ResourceEventHandlerFuncs{DeleteFunc: func(obj any) {
+		if last, ok := obj.(cache.DeletedFinalStateUnknown); ok {
+			obj = last.Obj
+		}
+		attachment, ok := obj.(*storagev1.VolumeAttachment)
+		if !ok || attachment.Spec.Source.PersistentVolumeName == nil {
+			return
+		}
+		if pv := h.caches.PV(*attachment.Spec.Source.PersistentVolumeName); pv != nil && pv.Status.Phase == v1.VolumeReleased {
+			pvs.Wake(pv)
+		}
+	}})
+	if err != nil {
+		return fmt.Errorf("watching for volumes that are detached: %w", err)
+	}
+	return nil
+}
+
 // run fills the caches, says so through started, and works until ctx ends. It
 // returns when nothing of it works any more: then the lease may be given up.
 func (h *house) run(ctx context.Context, started func()) error {
@@ -229,6 +259,7 @@ func (h *house) run(ctx context.Context, started func()) error {
 	group := []func() error{
 		func() error { return h.intake.Run(ctx) },
 		func() error { return h.protection.claims.Run(ctx, h.intake.Judged()) },
+		func() error { return h.provisioner.RunUnbound(ctx) },
 		func() error { h.engine.Run(ctx); h.workers.Wait(); return nil },
 	}
 	if h.protection.snapshots != nil {

@@ -4,25 +4,24 @@ import (
 	"sync"
 	"time"
 
-	v1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/tools/cache"
 )
 
-// Facade is the claim informer as the engine sees it: events of claims that
-// are not on record never reach the engine's queue, and Wake puts one there
-// that is. It keeps the engine's handler for that.
+// Facade is an informer as the engine sees it: events of objects that are not for the
+// engine never reach its queue, and Wake puts one there that is. It keeps the engine's
+// handler for that.
 type Facade struct {
 	cache.SharedIndexInformer
-	recorded func(*v1.PersistentVolumeClaim) bool
+	seen func(obj any) bool
 
 	mu      sync.Mutex
 	handler cache.ResourceEventHandler
 }
 
-// NewFacade stands in front of the informer. recorded says whether a claim may
-// be seen.
-func NewFacade(informer cache.SharedIndexInformer, recorded func(*v1.PersistentVolumeClaim) bool) *Facade {
-	return &Facade{SharedIndexInformer: informer, recorded: recorded}
+// NewFacade stands in front of the informer. seen says whether the engine may see an
+// object.
+func NewFacade(informer cache.SharedIndexInformer, seen func(obj any) bool) *Facade {
+	return &Facade{SharedIndexInformer: informer, seen: seen}
 }
 
 // AddEventHandlerWithResyncPeriod is the method by which the engine registers.
@@ -30,21 +29,15 @@ func (f *Facade) AddEventHandlerWithResyncPeriod(handler cache.ResourceEventHand
 	f.mu.Lock()
 	f.handler = handler
 	f.mu.Unlock()
-	return f.SharedIndexInformer.AddEventHandlerWithResyncPeriod(cache.FilteringResourceEventHandler{
-		FilterFunc: func(obj any) bool {
-			claim, ok := obj.(*v1.PersistentVolumeClaim)
-			return ok && f.recorded(claim)
-		},
-		Handler: handler,
-	}, resync)
+	return f.SharedIndexInformer.AddEventHandlerWithResyncPeriod(cache.FilteringResourceEventHandler{FilterFunc: f.seen, Handler: handler}, resync)
 }
 
-// Wake makes the engine look at the claim again now, whatever back-off it is in.
-func (f *Facade) Wake(claim *v1.PersistentVolumeClaim) {
+// Wake makes the engine look at the object again now, whatever back-off it is in.
+func (f *Facade) Wake(obj any) {
 	f.mu.Lock()
 	handler := f.handler
 	f.mu.Unlock()
-	if handler != nil && f.recorded(claim) {
-		handler.OnUpdate(claim, claim)
+	if handler != nil && f.seen(obj) {
+		handler.OnUpdate(obj, obj)
 	}
 }

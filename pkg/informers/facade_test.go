@@ -38,7 +38,10 @@ func named(name string, finalizers ...string) *v1.PersistentVolumeClaim {
 	return &v1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Name: name, Finalizers: finalizers}}
 }
 
-func recorded(c *v1.PersistentVolumeClaim) bool { return len(c.Finalizers) > 0 }
+func recorded(obj any) bool {
+	claim, ok := obj.(*v1.PersistentVolumeClaim)
+	return ok && len(claim.Finalizers) > 0
+}
 
 func TestFacade(t *testing.T) {
 	on, off := named("copy", "record"), named("copy")

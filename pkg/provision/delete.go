@@ -73,6 +73,16 @@ func (p *Provisioner) Patched(pv string) {
 	}
 }
 
+// NotRemoved implements PVDeletions: the volume is gone, the PV is not.
+func (p *Provisioner) NotRemoved(name string, err error) {
+	pv := p.Caches.PV(name)
+	if pv == nil || !p.deleted.has(pv.UID) {
+		return // that was about something else
+	}
+	p.Tell(pv, verdict.Refused(verdict.VolumeFailedDelete,
+		"the volume of PV %q is deleted, but the PV could not be removed (tried again by itself): %v", name, err))
+}
+
 // ShouldDelete keeps the engine from deleting a PV once more that is through: its
 // cache may not have seen the end of it yet.
 func (p *Provisioner) ShouldDelete(_ context.Context, pv *v1.PersistentVolume) bool {

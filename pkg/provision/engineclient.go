@@ -4,6 +4,7 @@ import (
 	"context"
 
 	v1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
@@ -32,6 +33,9 @@ type EventSender interface {
 type PVDeletions interface {
 	// Deleting returns the uid of the PV of that name whose deletion was begun.
 	Deleting(pv string) (types.UID, bool)
+	// NotRemoved is called when the PV of that name could not be deleted, or its
+	// finalizer not taken off.
+	NotRemoved(pv string, err error)
 	// Patched is called after the PV of that name was patched: if its volume is
 	// deleted, that was its finalizer.
 	Patched(pv string)
@@ -73,6 +77,8 @@ func (v savedVolumes) Patch(ctx context.Context, name string, kind types.PatchTy
 	pv, err := v.PersistentVolumeInterface.Patch(ctx, name, kind, data, options, subresources...)
 	if err == nil {
 		v.pvs.Patched(name)
+	} else {
+		v.notRemoved(name, err)
 	}
 	return pv, err
 }
@@ -83,7 +89,16 @@ func (v savedVolumes) Delete(ctx context.Context, name string, options metav1.De
 	if uid, found := v.pvs.Deleting(name); found {
 		options.Preconditions = &metav1.Preconditions{UID: &uid}
 	}
-	return v.PersistentVolumeInterface.Delete(ctx, name, options)
+	err := v.PersistentVolumeInterface.Delete(ctx, name, options)
+	v.notRemoved(name, err)
+	return err
+}
+
+// notRemoved tells what the engine only logs.
+func (v savedVolumes) notRemoved(name string, err error) {
+	if err != nil && !apierrors.IsNotFound(err) {
+		v.pvs.NotRemoved(name, err)
+	}
 }
 
 // Create is called by the engine for what Provision returned, and that is saved.

@@ -82,6 +82,7 @@ type deleting struct{}
 
 func (deleting) Deleting(pv string) (types.UID, bool) { return "uid-deleting", pv == "pvc-deleting" }
 func (deleting) Patched(string)                       {}
+func (deleting) NotRemoved(string, error)             {}
 
 // The engine's library drops events while its queue is full, which it is soon if each
 // has to wait for the API server.

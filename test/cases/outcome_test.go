@@ -12,6 +12,7 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 	v1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/yaml"
 
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/record"
@@ -32,6 +33,7 @@ type input struct {
 		Metadata   bool   `json:"extra-create-metadata"`
 		ReadOnly   bool   `json:"controller-publish-readonly"`
 		Attributes bool   `json:"VolumeAttributesClass"`
+		KeepMode   bool   `json:"prevent-volume-mode-conversion"`
 	} `json:"flags"`
 	// Driver is who is asked. Capabilities that matter here are all in the list.
 	Driver struct {
@@ -43,6 +45,10 @@ type input struct {
 	Attributes *storagev1.VolumeAttributesClass `json:"attributesClass"`
 	// Source of a clone that was found fit.
 	Source *source.Volume `json:"source"`
+	// Snapshot that the claim is restored from, and what it is bound to, as the API server
+	// has them.
+	Snapshot map[string]any `json:"snapshot"`
+	Content  map[string]any `json:"content"`
 	// Recorded is what the record of an earlier process says.
 	Recorded struct {
 		Bytes int64 `json:"bytes"`
@@ -103,8 +109,15 @@ func outcome(t *testing.T, in input) []string {
 	t.Helper()
 	name := record.Naming{Prefix: in.Flags.Prefix, UUIDLength: in.Flags.UUIDLength}.VolumeName(in.Claim.UID)
 	can := func(capability string) bool { return slices.Contains(in.Driver.Capabilities, capability) }
+	from := in.Source
+	if source.Of(in.Claim).Kind == source.Snapshot {
+		var v verdict.Verdict
+		if from, v = source.Judge(restore(in, can("CREATE_DELETE_SNAPSHOT"))); !v.Ready() {
+			return words(v)
+		}
+	}
 	build := request.Input{
-		Claim: in.Claim, Class: in.Class, Source: in.Source, Name: name, PinnedBytes: in.Recorded.Bytes,
+		Claim: in.Claim, Class: in.Class, Source: from, Name: name, PinnedBytes: in.Recorded.Bytes,
 		DefaultFSType: in.Flags.FSType, ExtraMetadata: in.Flags.Metadata, SingleNodeMultiWriter: can("SINGLE_NODE_MULTI_WRITER"),
 	}
 	attributesClass := ""
@@ -145,6 +158,18 @@ func outcome(t *testing.T, in input) []string {
 		Secrets: refs, AttributesClass: attributesClass, PublishReadOnly: in.Flags.ReadOnly,
 	})
 	return append(lines, flatten("pv", fields(t, func() ([]byte, error) { return json.Marshal(pv) }))...)
+}
+
+// restore returns the facts about a claim that is restored from a snapshot.
+func restore(in input, can bool) source.Facts {
+	facts := source.Facts{Claim: in.Claim, Driver: in.Driver.Name, CanRestore: can, KeepMode: in.Flags.KeepMode, Strict: true}
+	if in.Snapshot != nil {
+		facts.Snapshot = source.SnapshotOf(&unstructured.Unstructured{Object: in.Snapshot})
+	}
+	if in.Content != nil {
+		facts.Content = source.ContentOf(&unstructured.Unstructured{Object: in.Content})
+	}
+	return facts
 }
 
 func words(v verdict.Verdict) []string {
