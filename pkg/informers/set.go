@@ -63,6 +63,9 @@ type Set struct {
 	factory  informers.SharedInformerFactory
 	optional []optional
 	running  sync.WaitGroup
+	// snapshotsAsked is closed when the first claim asks for a snapshot.
+	snapshotsAsked chan struct{}
+	askOnce        sync.Once
 }
 
 // Wanted says what is read beside claims, PVs and classes.
@@ -84,6 +87,9 @@ type optional struct {
 	cache.SharedIndexInformer
 	resource schema.GroupVersionResource
 	served   func(context.Context, schema.GroupVersionResource) bool
+	// asked, if not nil, is closed when somebody wants what is not served: before that
+	// nobody asks the API server again and again whether it is by now.
+	asked <-chan struct{}
 }
 
 // New builds the informers; nothing runs yet. driver is the name of the driver
@@ -102,6 +108,8 @@ func New(client kubernetes.Interface, driver string, keys Keys, wanted Wanted) (
 		Claims:  thin{claims, false}, OwnClaims: thin{claims, true},
 		PVs: thin{pvs, false}, OwnPVs: thin{pvs, true},
 		Classes: f.Storage().V1().StorageClasses().Informer(),
+
+		snapshotsAsked: make(chan struct{}),
 	}
 	err := s.Claims.AddIndexers(cache.Indexers{
 		byCloneSource: index(keys.CloneSource),
@@ -123,11 +131,11 @@ func New(client kubernetes.Interface, driver string, keys Keys, wanted Wanted) (
 	}
 	if wanted.Grants != nil {
 		s.Grants = newGrants(wanted.Grants)
-		s.optional = append(s.optional, optional{s.Grants, ReferenceGrants(), wanted.Served})
+		s.optional = append(s.optional, optional{s.Grants, ReferenceGrants(), wanted.Served, nil})
 	}
 	if wanted.Snapshots != nil {
 		s.Snapshots = newSnapshots(wanted.Snapshots)
-		s.optional = append(s.optional, optional{s.Snapshots, VolumeSnapshots(), wanted.Served})
+		s.optional = append(s.optional, optional{s.Snapshots, VolumeSnapshots(), wanted.Served, s.snapshotsAsked})
 	}
 	if wanted.AttributesClasses {
 		s.AttributesClasses = f.Storage().V1().VolumeAttributesClasses().Informer()
@@ -154,11 +162,8 @@ func New(client kubernetes.Interface, driver string, keys Keys, wanted Wanted) (
 func (s *Set) Start(ctx context.Context) error {
 	s.factory.Start(ctx.Done())
 	for _, o := range s.optional {
-		s.running.Go(func() { o.RunWithContext(ctx) })
-	}
-	for _, o := range s.optional {
-		if o.served(ctx, o.resource) && !cache.WaitForCacheSync(ctx.Done(), o.HasSynced) {
-			return fmt.Errorf("reading all %s: %w", o.resource.GroupResource(), context.Cause(ctx))
+		if err := s.start(ctx, o); err != nil {
+			return err
 		}
 	}
 	for kind, synced := range s.factory.WaitForCacheSync(ctx.Done()) {
@@ -167,6 +172,31 @@ func (s *Set) Start(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// start starts an informer of what need not be served, and waits for it if it is.
+func (s *Set) start(ctx context.Context, o optional) error {
+	served := o.served(ctx, o.resource)
+	s.running.Go(func() {
+		if !served && o.asked != nil {
+			select {
+			case <-o.asked:
+			case <-ctx.Done():
+				return
+			}
+		}
+		o.RunWithContext(ctx)
+	})
+	if served && !cache.WaitForCacheSync(ctx.Done(), o.HasSynced) {
+		return fmt.Errorf("reading all %s: %w", o.resource.GroupResource(), context.Cause(ctx))
+	}
+	return nil
+}
+
+// AskForSnapshots says that a claim is to be restored from a VolumeSnapshot: if they were
+// not served at the start, they are looked for from now on.
+func (s *Set) AskForSnapshots() {
+	s.askOnce.Do(func() { close(s.snapshotsAsked) })
 }
 
 // Wait returns when all informers have ended.

@@ -28,9 +28,7 @@ func VolumeSnapshotContents() schema.GroupVersionResource {
 func newSnapshots(client dynamic.Interface) cache.SharedIndexInformer {
 	informer := dynamicinformer.NewFilteredDynamicInformer(client, VolumeSnapshots(), v1.NamespaceAll, safetyResync,
 		cache.Indexers{byProtection: protectedSnapshot}, nil).Informer()
-	if err := informer.SetTransform(thinSnapshot); err != nil {
-		panic(err) // only for an informer that runs
-	}
+	prepare(informer, thinSnapshot)
 	return informer
 }
 

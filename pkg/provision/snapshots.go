@@ -157,6 +157,7 @@ func (p *Provisioner) snapshot(ref source.Ref) *unstructured.Unstructured {
 // snapshotFacts gathers the facts about the snapshot that the claim is restored from.
 func (p *Provisioner) snapshotFacts(facts *source.Facts, ref source.Ref, before func(waitlist.Object)) {
 	before(waitlist.Snapshot(ref.Namespace, ref.Name))
+	p.Caches.AskForSnapshots()
 	facts.CanRestore, facts.KeepMode = p.Driver.CanRestore(), p.KeepMode
 	facts.NoSnapshots = p.Caches.Snapshots != nil && !p.Caches.Snapshots.HasSynced()
 	object := p.snapshot(ref)
