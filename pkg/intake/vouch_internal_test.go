@@ -58,7 +58,7 @@ func (k *keeper) Reconsider(ref source.Ref) { k.looked = append(k.looked, ref.Na
 // it were not there, holds no source before it is let go on, and the engine is woken
 // only then.
 func TestARecordThatIsFoundIsJudged(t *testing.T) {
-	source := &v1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "db", UID: "uid-db"}}
+	db := &v1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "db", UID: "uid-db"}}
 	for _, c := range []struct {
 		name         string
 		verdict, use verdict.Verdict
@@ -82,7 +82,7 @@ func TestARecordThatIsFoundIsJudged(t *testing.T) {
 			claim.Annotations[i.Keys.VolumeName], claim.Annotations[i.Keys.RequiredBytes] = "pvc-uid-copy", "1"
 			claim.Spec.DataSource = &v1.TypedLocalObjectReference{Kind: "PersistentVolumeClaim", Name: "db"}
 			put(t, i, claim)
-			planner, protector, woken := &judge{verdict: c.verdict, use: c.use, source: source, doubtful: c.doubtful}, &keeper{}, false
+			planner, protector, woken := &judge{verdict: c.verdict, use: c.use, source: db, doubtful: c.doubtful}, &keeper{}, false
 			i.Planner, i.Protector = planner, protector
 			i.WakeEngine = func(*v1.PersistentVolumeClaim) { woken = true }
 			if err := i.reconcile(t.Context(), keyOf(claim)); err != nil {

@@ -50,10 +50,11 @@ func (snapshots) Words() (protection, source string) { return "protection", "Vol
 func (snapshots) MayFail() bool { return true }
 
 func (s snapshots) Get(namespace, name string) metav1.Object {
-	if snapshot := s.caches.Snapshot(namespace, name); snapshot != nil {
-		return snapshot
+	snapshot := s.caches.Snapshot(namespace, name)
+	if snapshot == nil {
+		return nil // and not an interface that holds nil
 	}
-	return nil
+	return snapshot
 }
 
 func (s snapshots) Protected() []metav1.Object {

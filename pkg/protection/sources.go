@@ -62,10 +62,11 @@ func (claims) Words() (protection, source string) { return "cloning protection",
 func (claims) MayFail() bool { return false }
 
 func (c claims) Get(namespace, name string) metav1.Object {
-	if claim := c.caches.Claim(namespace, name); claim != nil {
-		return claim
+	claim := c.caches.Claim(namespace, name)
+	if claim == nil {
+		return nil // and not an interface that holds nil
 	}
-	return nil
+	return claim
 }
 
 func (c claims) Protected() []metav1.Object {

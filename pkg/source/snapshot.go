@@ -95,7 +95,7 @@ func ContentOf(object *unstructured.Unstructured) *SnapshotContent {
 // read fills the parts of an object. Parts of one that does not keep to its schema stay
 // empty.
 func read(object *unstructured.Unstructured, parts any) {
-	_ = runtime.DefaultUnstructuredConverter.FromUnstructured(object.Object, parts) //nolint:errcheck // see above
+	_ = runtime.DefaultUnstructuredConverter.FromUnstructured(object.Object, parts)
 }
 
 // belongsTo says whether the content is that of the snapshot.
