@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/test/kit"
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/test/kit/cluster"
 )
 
 // scenario is a piece of work in which the provisioner is killed at every point:
@@ -22,6 +23,8 @@ type scenario struct {
 	name string
 	// args are flags of all the provisioners.
 	args []string
+	// options of its worlds.
+	options []kit.Option
 	// prepare is done before points are counted, with a provisioner running; without
 	// it the provisioner's start is part of the scenario.
 	prepare func(*mortal)
@@ -45,6 +48,52 @@ type scenario struct {
 
 // patient: calls are held as long as the test likes.
 const patient = "--timeout=2m"
+
+// restores is the scenario that needs the CRDs of snapshots. There is neither a
+// snapshotter nor a snapshot controller, so nobody but the provisioner keeps the
+// snapshot.
+func restores(world *kit.World) scenario {
+	gone := func(w *mortal) {
+		w.until("the snapshot is gone", func() error {
+			if snapshot := w.Snapshot("monday"); snapshot != nil {
+				return fmt.Errorf("its finalizers are %v", snapshot.GetFinalizers())
+			}
+			return nil
+		})
+	}
+	return scenario{
+		name: "restore whose snapshot is deleted meanwhile", args: []string{patient}, options: []kit.Option{kit.On(world)},
+		prepare: func(w *mortal) {
+			source(w)
+			w.MadeSnapshot("monday", "src")
+		},
+		work: func(w *mortal) {
+			held := w.Faults.On("CreateVolume").Gate()
+			w.create("back", kit.RestoreOf("monday"))
+			w.untilEntered(held)
+			w.DeleteSnapshot("monday")
+			w.until("the snapshot says why it does not go", func() error {
+				if w.SnapshotEvents("monday", "SnapshotHeld") == 0 {
+					return errors.New("it says nothing")
+				}
+				return nil
+			})
+			held.Release()
+			w.untilBound("back")
+			gone(w)
+			w.untilVolumes(2)
+		},
+		told: func(w *mortal) { w.untilTold("back", "Provisioning", "ProvisioningSucceeded") },
+		end: func(w *mortal) {
+			w.untilBound("back")
+			gone(w)
+			w.untilVolumes(2)
+			w.sameAsSource("back")
+		},
+		leaves: 1,
+		least:  9,
+	}
+}
 
 func scenarios() []scenario {
 	return []scenario{
@@ -255,7 +304,7 @@ var cleanerHasWork = regexp.MustCompile(`workqueue_adds_total\{name="cleaner"\} 
 // left to do for the one that took over.
 func (s scenario) run(t *testing.T, traps ...trap) *mortal {
 	t.Helper()
-	w := &mortal{Env: kit.New(t), t: t, args: s.args, traps: traps, meanwhile: s.meanwhile, claims: map[types.UID]string{}}
+	w := &mortal{Env: kit.New(t, s.options...), t: t, args: s.args, traps: traps, meanwhile: s.meanwhile, claims: map[types.UID]string{}}
 	w.Gateway()
 	if s.prepare != nil {
 		w.launch()
@@ -299,7 +348,9 @@ func (s scenario) finish(w *mortal) {
 // nothing is left behind. Each point gets a run of its own, in a world of its own.
 func TestKilledAtEveryPoint(t *testing.T) {
 	t.Parallel()
-	for _, s := range scenarios() {
+	world := kit.StartCluster(t, cluster.Options{})
+	world.InstallSnapshotCRDs(t)
+	for _, s := range append(scenarios(), restores(world)) {
 		t.Run(s.name, func(t *testing.T) {
 			t.Parallel()
 			var points []point

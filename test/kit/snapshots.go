@@ -4,13 +4,16 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"testing"
 	"time"
 
+	"github.com/container-storage-interface/spec/lib/go/csi"
 	v1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/dynamic"
 
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/test/kit/process"
@@ -86,6 +89,67 @@ func (e *Env) TakeSnapshot(name, claim string) {
 			"source":                  map[string]any{"persistentVolumeClaimName": claim},
 		},
 	}})
+}
+
+// MadeSnapshot makes a snapshot in the driver of the volume of a claim, and the two
+// objects for it that are ready at once: without a snapshotter and the snapshot controller,
+// of which nobody then has a finalizer on it.
+func (e *Env) MadeSnapshot(name, claim string) {
+	e.t.Helper()
+	connection, err := e.Driver.Dial()
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	defer connection.Close()
+	pv := e.PV(claim)
+	made, err := csi.NewControllerClient(connection).CreateSnapshot(e.Ctx, &csi.CreateSnapshotRequest{
+		Name: e.Namespace + "-" + name, SourceVolumeId: pv.Spec.CSI.VolumeHandle,
+	})
+	if err != nil {
+		e.t.Fatalf("making snapshot %q in the driver: %v", name, err)
+	}
+	handle, size, bound := made.GetSnapshot().GetSnapshotId(), made.GetSnapshot().GetSizeBytes(), e.Namespace+"-"+name
+	e.SnapshotObject(&unstructured.Unstructured{Object: map[string]any{
+		"apiVersion": snapshots().GroupVersion().String(), "kind": "VolumeSnapshot",
+		"metadata": map[string]any{"namespace": e.Namespace, "name": name},
+		"spec":     map[string]any{"source": map[string]any{"volumeSnapshotContentName": bound}},
+	}})
+	content := &unstructured.Unstructured{Object: map[string]any{
+		"apiVersion": snapshots().GroupVersion().String(), "kind": "VolumeSnapshotContent",
+		"metadata": map[string]any{"name": bound},
+		"spec": map[string]any{
+			"driver": e.DriverName, "deletionPolicy": "Retain", "source": map[string]any{"snapshotHandle": handle},
+			"volumeSnapshotRef": map[string]any{"namespace": e.Namespace, "name": name, "uid": string(e.Snapshot(name).GetUID())},
+		},
+	}}
+	if _, err := e.Contents().Create(e.Ctx, content, metav1.CreateOptions{}); err != nil {
+		e.t.Fatalf("creating VolumeSnapshotContent %q: %v", bound, err)
+	}
+	e.t.Cleanup(func() {
+		if err := e.Contents().Delete(e.Ctx, bound, metav1.DeleteOptions{}); err != nil {
+			e.t.Errorf("deleting VolumeSnapshotContent %q: %v", bound, err)
+		}
+	})
+	patch := fmt.Appendf(nil, `{"status":{"readyToUse":true,"snapshotHandle":%q,"restoreSize":%d}}`, handle, size)
+	if _, err := e.Contents().Patch(e.Ctx, bound, types.MergePatchType, patch, metav1.PatchOptions{}, "status"); err != nil {
+		e.t.Fatalf("VolumeSnapshotContent %q: %v", bound, err)
+	}
+	patch = fmt.Appendf(nil, `{"status":{"readyToUse":true,"boundVolumeSnapshotContentName":%q,"restoreSize":"%d"}}`, bound, size)
+	if _, err := e.snapshots(e.Namespace).Patch(e.Ctx, name, types.MergePatchType, patch, metav1.PatchOptions{}, "status"); err != nil {
+		e.t.Fatalf("VolumeSnapshot %q: %v", name, err)
+	}
+}
+
+// InstallSnapshotCRDs is InstallSnapshots without the snapshot controller.
+func (w *World) InstallSnapshotCRDs(t *testing.T) {
+	t.Helper()
+	crds, err := repo.SnapshotCRDs(w.root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Cluster.InstallCRDs(t.Context(), crds); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // SnapshotObject creates any VolumeSnapshot.
