@@ -185,6 +185,7 @@ func (c *Controller) sourceHandler() cache.ResourceEventHandler {
 			}
 			if source, ok := obj.(metav1.Object); ok {
 				c.forget(source.GetUID())
+				c.Recorder.Forget(source.GetUID())
 			}
 		},
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"slices"
 	"testing"
+	"time"
 
 	v1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -12,11 +13,14 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
+	"k8s.io/client-go/util/workqueue"
 	"k8s.io/utils/clock"
+	testingclock "k8s.io/utils/clock/testing"
 	"k8s.io/utils/ptr"
 
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/claimwriter"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/informers"
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/observe"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/wellknown"
 )
 
@@ -51,8 +55,11 @@ func controller(t *testing.T, objects ...metav1.Object) *Controller {
 		return c.Namespace, "db", c.Labels["source"] != ""
 	}
 	needs := func(*v1.PersistentVolumeClaim) bool { return true }
+	recorder := observe.NewRecorder(t.Context(), client, driver, clock.RealClock{})
+	t.Cleanup(recorder.Stop)
 	c := New(Config{
-		Sources: Claims(claimwriter.New(client, false), caches, driver), Caches: caches,
+		Recorder: recorder,
+		Sources:  Claims(claimwriter.New(client, false), caches, driver), Caches: caches,
 		SourceOf: sourceOf, Needs: needs, Clock: clock.RealClock{},
 	})
 	t.Cleanup(c.queue.ShutDown)
@@ -326,5 +333,25 @@ func TestIgnoreGone(t *testing.T) {
 				t.Errorf("got  %q\nwant %q", text, c.want)
 			}
 		})
+	}
+}
+
+// A source whose clone was not begun after all is let go, though nobody deletes it and
+// nothing sweeps.
+func TestASourceThatNobodyHoldsAnyMoreIsLookedAtLater(t *testing.T) {
+	c := controller(t)
+	hands := testingclock.NewFakeClock(time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC))
+	c.queue.ShutDown()
+	c.queue = workqueue.NewTypedRateLimitingQueueWithConfig(workqueue.DefaultTypedControllerRateLimiter[item](),
+		workqueue.TypedRateLimitingQueueConfig[item]{Clock: hands})
+	t.Cleanup(func() { c.queue.ShutDown() })
+	c.count("a", named("db"))
+	c.Unhold("a")
+	if it, _ := c.queue.Get(); it != (item{namespace: "shop", name: "db"}) {
+		t.Fatalf("looked at: %+v", it)
+	}
+	hands.Step(linger)
+	if it, _ := c.queue.Get(); it != (item{"shop", "db", true}) {
+		t.Errorf("looked at later: %+v", it)
 	}
 }
