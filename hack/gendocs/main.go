@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/spf13/pflag"
+	_ "k8s.io/component-base/logs/json/register" // as in the program
 
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/options"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/verdict"

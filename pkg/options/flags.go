@@ -19,6 +19,7 @@ func (o *Options) Flags() *pflag.FlagSet {
 	f.StringVar(&o.Master, "master", "", "URL of the API server, for use outside a cluster")
 	f.StringVar(&o.CSIAddress, "csi-address", "/run/csi/socket", "path of the CSI driver's socket, or unix://path")
 	f.StringVar(&o.HTTPEndpoint, "http-endpoint", "", "address such as :8080 at which /metrics, /healthz, /healthz/leader-election and /readyz are served; empty for none")
+	f.StringVar(&o.metricsAddress, "metrics-address", "", "deprecated, what --http-endpoint was called once: it serves the same; only one of the two may be given")
 	f.StringVar(&o.MetricsPath, "metrics-path", "/metrics", "path of the metrics at --http-endpoint")
 	f.BoolVar(&o.Pprof, "enable-pprof", false, "serve /debug/pprof/ at --http-endpoint")
 	f.StringVar(&o.VolumeNamePrefix, "volume-name-prefix", "pvc", "beginning of the names of volumes and PVs")
@@ -83,7 +84,6 @@ func deferred() []deferredFlag {
 		{"enable-capacity", "false", "CSIStorageCapacity objects"},
 		{"node-deployment", "false", "one provisioner per node"},
 		{"strict-topology", "false", "topology"},
-		{"metrics-address", "", "use --http-endpoint"},
 	}
 }
 

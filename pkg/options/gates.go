@@ -31,7 +31,7 @@ func gateNames() string {
 	for _, g := range gates() {
 		note := ""
 		if g.fixed {
-			note = ", fixed"
+			note = ", fixed; the incumbent's default is " + strconv.FormatBool(!g.def)
 		}
 		names = append(names, fmt.Sprintf("%s (%t by default%s)", g.name, g.def, note))
 	}

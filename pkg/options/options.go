@@ -22,7 +22,8 @@ type Options struct {
 	Kubeconfig, Master string
 	// CSIAddress is the driver's socket.
 	CSIAddress string
-	// HTTPEndpoint is where metrics and health are served; empty for nowhere.
+	// HTTPEndpoint is where metrics and health are served; empty for nowhere. It has
+	// what was given as --metrics-address, too.
 	HTTPEndpoint string
 	// MetricsPath is the path of the metrics there.
 	MetricsPath string
@@ -73,6 +74,9 @@ type Options struct {
 	Logging *logsapi.LoggingConfiguration
 	// OwnGC: the environment variable GOGC says how garbage is collected.
 	OwnGC bool
+
+	// metricsAddress is what --http-endpoint was called once.
+	metricsAddress string
 }
 
 // Gate is a feature gate that can be left to what the API server has.
@@ -158,10 +162,25 @@ func parse(args []string, env Environment) (*Options, error) {
 		o.Kubeconfig = path
 	}
 	_, o.OwnGC = env("GOGC")
+	if err := o.oneAddress(); err != nil {
+		return nil, err
+	}
 	if o.LeaderElection.Namespace == "" {
 		o.LeaderElection.Namespace = podNamespace(env)
 	}
 	return o, o.validate(flags)
+}
+
+// oneAddress makes one of the two flags that give the address of the HTTP server.
+func (o *Options) oneAddress() error {
+	switch {
+	case o.metricsAddress == "":
+		return nil
+	case o.HTTPEndpoint != "":
+		return fmt.Errorf("--metrics-address=%s and --http-endpoint=%s are both given; give --http-endpoint alone, which serves everything", o.metricsAddress, o.HTTPEndpoint)
+	}
+	o.HTTPEndpoint = o.metricsAddress
+	return nil
 }
 
 // podNamespace: POD_NAMESPACE, else the service account's, else "default".

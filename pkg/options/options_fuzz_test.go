@@ -26,7 +26,7 @@ func FuzzParse(f *testing.F) {
 		"", "--timeout=1s", "--timeout\n1s", "--worker-threads=-1", "--no-such\x00-flag", "x", "--", "-", "--=", "-v=4", "--v=x", "--version\n--timeout=0",
 		"--kube-api-qps=NaN", "--kube-api-qps=Inf", "--kube-api-qps=1e999", "--volume-name-uuid-length=0x10", "--volume-name-prefix=a.-b",
 		"--leader-election\n--leader-election-retry-period=9s", "--leader-election-labels=a:b,c:d", "--leader-election-labels=:", "--leader-election-labels= a : b ",
-		"--feature-gates=Topology=false,VolumeAttributesClass=1", "--feature-gates=\"", "--enable-capacity=0", "--metrics-address\n:9", "--retry-interval-max=-1h",
+		"--feature-gates=Topology=false,VolumeAttributesClass=1", "--feature-gates=\"", "--enable-capacity=0", "--metrics-address\n:9", "--metrics-address=:9\n--http-endpoint=:9", "--retry-interval-max=-1h",
 		"--leader-election\n--leader-election-lease-duration=2562047h\n--leader-election-renew-deadline=2562046h\n--leader-election-retry-period=2000000h",
 		"--http-endpoint=:1\n--metrics-path=/healthz", "--leader-election-namespace=A b", "--vmodule=a=1,b", "--logging-format=json", "--csi-address=\n--kubeconfig",
 	} {

@@ -80,6 +80,11 @@ func TestFlags(t *testing.T) {
 		{"where metrics are served", "--http-endpoint=:8080 --metrics-path=/m --enable-pprof", func(o *options.Options) bool {
 			return o.HTTPEndpoint == ":8080" && o.MetricsPath == "/m" && o.Pprof
 		}},
+		{"by the name that flag once had", "--metrics-address=:8080 --metrics-path=/m", func(o *options.Options) bool { return o.HTTPEndpoint == ":8080" && o.MetricsPath == "/m" }},
+		{"by that name, as two words", "--metrics-address :8080", func(o *options.Options) bool { return o.HTTPEndpoint == ":8080" }},
+		{"by the other name if one of them is empty", "--metrics-address= --http-endpoint=:8080", func(o *options.Options) bool { return o.HTTPEndpoint == ":8080" }},
+		{"and the other way round", "--metrics-address=:8080 --http-endpoint=", func(o *options.Options) bool { return o.HTTPEndpoint == ":8080" }},
+		{"nowhere", "--metrics-address=", func(o *options.Options) bool { return o.HTTPEndpoint == "" }},
 		{"names of volumes", "--volume-name-prefix=dc1 --volume-name-uuid-length=32", func(o *options.Options) bool {
 			return o.VolumeNamePrefix == "dc1" && o.VolumeNameUUIDLength == 32
 		}},
@@ -114,7 +119,7 @@ func TestFlags(t *testing.T) {
 		{"a lease that is not used may be odd", "--leader-election-lease-duration=1s", func(o *options.Options) bool { return !o.LeaderElection.Enabled }},
 		{"the verbosity of the log", "--v=4", func(o *options.Options) bool { return o.Logging.Verbosity == 4 }},
 		{"flags of the incumbent that change nothing", "--cloning-protection-threads=5 --automaxprocs=true --capacity-poll-interval=2m --immediate-topology=false", func(*options.Options) bool { return true }},
-		{"deferred flags that ask for nothing", "--enable-capacity=false --node-deployment=false --strict-topology=false --metrics-address=", func(*options.Options) bool { return true }},
+		{"deferred flags that ask for nothing", "--enable-capacity=false --node-deployment=false --strict-topology=false", func(*options.Options) bool { return true }},
 		{"Topology off", "--feature-gates=Topology=false", func(o *options.Options) bool { return !o.Topology }},
 		{"several gates", "--feature-gates=Topology=false,VolumeAttributesClass=false", func(o *options.Options) bool { return !o.Topology }},
 		{"gates given one by one", "--feature-gates=Topology=false --feature-gates=VolumeAttributesClass=true", func(o *options.Options) bool { return !o.Topology }},
@@ -141,7 +146,7 @@ func TestFlags(t *testing.T) {
 }
 
 func TestRefusals(t *testing.T) {
-	const gates = "Topology (true by default), CrossNamespaceVolumeDataSource (false by default), VolumeAttributesClass (true by default), ReleaseLeaderElectionOnExit (true by default, fixed)"
+	const gates = "Topology (true by default), CrossNamespaceVolumeDataSource (false by default), VolumeAttributesClass (true by default), ReleaseLeaderElectionOnExit (true by default, fixed; the incumbent's default is false)"
 	length := func(n string) string {
 		return "--volume-name-uuid-length=" + n + " is out of range; give 1 to 32, or -1 for the whole uid"
 	}
@@ -198,7 +203,8 @@ func TestRefusals(t *testing.T) {
 		{"capacity", "--enable-capacity", deferred("--enable-capacity=true", "CSIStorageCapacity objects")},
 		{"one provisioner per node", "--node-deployment=true", deferred("--node-deployment=true", "one provisioner per node")},
 		{"topology", "--strict-topology", deferred("--strict-topology=true", "topology")},
-		{"the old metrics address", "--metrics-address=:9", deferred("--metrics-address=:9", "use --http-endpoint")},
+		{"two addresses", "--metrics-address=:9 --http-endpoint=:8", "--metrics-address=:9 and --http-endpoint=:8 are both given; give --http-endpoint alone, which serves everything"},
+		{"one address twice", "--metrics-address=:9 --http-endpoint=:9", "--metrics-address=:9 and --http-endpoint=:9 are both given; give --http-endpoint alone, which serves everything"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			_, err := options.Parse(strings.Fields(c.args), environment(nil))
@@ -214,7 +220,7 @@ func TestRefusalsOfLineBreaksAreOneLine(t *testing.T) {
 	for arg, want := range map[string]string{
 		"--a\nb":                   `unknown flag: --a\nb`,
 		"-\r":                      `unknown shorthand flag: '\r' in -\r`,
-		"--metrics-address=a\r\nb": `--metrics-address=a\r\nb is not supported yet by this version (use --http-endpoint); remove it`,
+		"--strict-topology=a\r\nb": `--strict-topology=a\r\nb is not supported yet by this version (topology); remove it`,
 	} {
 		if _, err := options.Parse([]string{arg}, environment(nil)); err == nil || err.Error() != want {
 			t.Errorf("got  %q\nwant %q", err, want)
@@ -232,15 +238,6 @@ func TestDeferredFlagsOffInAnySpelling(t *testing.T) {
 				}
 			})
 		}
-	}
-}
-
-// Whoever writes a value as the next word shall still read which flag is to go.
-func TestMetricsAddressAsTwoWords(t *testing.T) {
-	_, err := options.Parse([]string{"--metrics-address", ":9"}, environment(nil))
-	const want = "--metrics-address=:9 is not supported yet by this version (use --http-endpoint); remove it"
-	if err == nil || err.Error() != want {
-		t.Errorf("got  %v\nwant %s", err, want)
 	}
 }
 
