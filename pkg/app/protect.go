@@ -30,16 +30,16 @@ const sweepSources = 30 * time.Second
 
 // protect makes the controllers that protect sources.
 func (h *house) protect(o *options.Options, clients clients, writer *claimwriter.Writer, recorded func(*v1.PersistentVolumeClaim) bool) protectors {
-	controller := func(kind source.Kind, sources protection.Sources, sweep time.Duration) *protection.Controller {
+	controller := func(kind source.Kind, queue string, sources protection.Sources, sweep time.Duration) *protection.Controller {
 		return protection.New(protection.Config{
-			Sources: sources, Caches: h.caches, SourceOf: sourceOf(kind, recorded), SweepEvery: sweep,
+			Sources: sources, Queue: queue, Caches: h.caches, SourceOf: sourceOf(kind, recorded), SweepEvery: sweep,
 			Needs: h.provisioner.Needs, Recorder: h.recorder, Clock: clock.RealClock{},
 		})
 	}
 	driver := h.driver.Name
-	p := protectors{claims: controller(source.Claim, protection.Claims(writer, h.caches, driver), sweepSources)}
+	p := protectors{claims: controller(source.Claim, "cloningprotection", protection.Claims(writer, h.caches, driver), sweepSources)}
 	if h.caches.Snapshots != nil {
-		p.snapshots = controller(source.Snapshot, protection.Snapshots(clients.dynamic, h.caches, h.provisioner, driver), o.SnapshotOrphanSweepInterval)
+		p.snapshots = controller(source.Snapshot, "snapshotprotection", protection.Snapshots(clients.dynamic, h.caches, h.provisioner, driver), o.SnapshotOrphanSweepInterval)
 	}
 	return p
 }

@@ -69,7 +69,9 @@ type item struct {
 // Config is what a Controller is made of; every field is needed.
 type Config struct {
 	Sources Sources
-	Caches  *informers.Set
+	// Queue is what the work queue is called in metrics.
+	Queue  string
+	Caches *informers.Set
 	// SourceOf names the source of the kind from which a claim on record is filled; found
 	// is false for every other claim.
 	SourceOf func(*v1.PersistentVolumeClaim) (namespace, name string, found bool)
@@ -91,7 +93,7 @@ func New(config Config) *Controller {
 		Config: config,
 		queue: workqueue.NewTypedRateLimitingQueueWithConfig(
 			workqueue.NewTypedItemExponentialFailureRateLimiter[item](100*time.Millisecond, linger),
-			workqueue.TypedRateLimitingQueueConfig[item]{Name: "cloningprotection"}),
+			workqueue.TypedRateLimitingQueueConfig[item]{Name: config.Queue}),
 		locks:   keymutex.NewHashed(lanes),
 		holds:   map[types.UID]map[types.UID]struct{}{},
 		heldBy:  map[types.UID]heldSource{},
