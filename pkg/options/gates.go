@@ -46,7 +46,11 @@ func (o *Options) applyGates(f *pflag.FlagSet) error {
 		return fmt.Errorf("reading --feature-gates: %w", err)
 	}
 	for _, item := range list {
+		if item = strings.TrimSpace(item); item == "" {
+			continue // as the incumbent does
+		}
 		name, text, _ := strings.Cut(item, "=")
+		name, text = strings.TrimSpace(name), strings.TrimSpace(text)
 		value, err := strconv.ParseBool(text)
 		if err != nil {
 			return fmt.Errorf("--feature-gates: %q is not of the form Name=true or Name=false", item)

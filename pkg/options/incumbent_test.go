@@ -107,3 +107,14 @@ func TestFlagsOfFeaturesThatAreNotThere(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// Lists of gates are read as the incumbent reads them, blanks and all.
+func TestGatesWithBlanks(t *testing.T) {
+	o, err := options.Parse([]string{"--feature-gates= Topology = false , CrossNamespaceVolumeDataSource=true"}, environment(map[string]string{"POD_NAMESPACE": "pods"}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if o.Topology || !o.CrossNamespace {
+		t.Errorf("Topology is %t, CrossNamespaceVolumeDataSource %t", o.Topology, o.CrossNamespace)
+	}
+}

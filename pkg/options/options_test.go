@@ -122,6 +122,8 @@ func TestFlags(t *testing.T) {
 		{"deferred flags that ask for nothing", "--enable-capacity=false --node-deployment=false --strict-topology=false", func(*options.Options) bool { return true }},
 		{"Topology off", "--feature-gates=Topology=false", func(o *options.Options) bool { return !o.Topology }},
 		{"several gates", "--feature-gates=Topology=false,VolumeAttributesClass=false", func(o *options.Options) bool { return !o.Topology }},
+		{"no gates", "--feature-gates=", func(o *options.Options) bool { return o.Topology && !o.CrossNamespace }},
+		{"a comma too many", "--feature-gates=Topology=false,", func(o *options.Options) bool { return !o.Topology }},
 		{"gates given one by one", "--feature-gates=Topology=false --feature-gates=VolumeAttributesClass=true", func(o *options.Options) bool { return !o.Topology }},
 		{"VolumeAttributesClass is left to the API server", "", func(o *options.Options) bool { return o.AttributesClasses == options.GateAuto }},
 		{"VolumeAttributesClass on", "--feature-gates=VolumeAttributesClass=true", func(o *options.Options) bool { return o.AttributesClasses == options.GateOn }},
