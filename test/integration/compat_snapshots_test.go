@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"bytes"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -35,6 +36,7 @@ func TestSnapshotsInOtherNamespaces(t *testing.T) {
 		"a snapshot of another namespace is restored and let go": restoreAcross,
 		"the last of several restores lets the snapshot go":      lastRestoreFrees,
 		"a snapshot that others sweep is left to them":           foreignSnapshotLeft,
+		"the page for users": snapshotsPage,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -131,6 +133,32 @@ func foreignSnapshotLeft(t *testing.T, env *kit.Env) {
 	}
 	env.DeleteSnapshot("unbound")
 	snapshotGone(env, "unbound") // there is nothing left to be protected
+}
+
+// snapshotsPage does what the page for users says: every manifest of it is accepted, and
+// every claim gets its volume.
+func snapshotsPage(t *testing.T, env *kit.Env) {
+	env.CreateClass("cloning")
+	for _, namespace := range []string{"shop", "test"} {
+		env.AddNamespace(namespace)
+	}
+	env.StartSnapshotter()
+	env.StartProvisioner(crossNamespaceGate)
+	var claims []string
+	for _, manifests := range manifestsOf(t, "docs/snapshots.md") {
+		manifests = bytes.ReplaceAll(manifests, []byte("csi.example.com"), []byte(env.DriverName))
+		env.Eventually("the manifests are accepted", func() error { return env.Cluster.Apply(env.Ctx, manifests) })
+		claims = append(claims, claimsIn(t, manifests)...)
+	}
+	if want := []string{"shop/db", "shop/db-of-monday", "test/db-of-monday"}; !slices.Equal(claims, want) {
+		t.Fatalf("the claims are %v, want %v", claims, want)
+	}
+	env.WaitBound(claims...)
+	for _, claim := range claims[1:] {
+		if requestFor(t, env, claim).GetVolumeContentSource().GetSnapshot().GetSnapshotId() == "" {
+			t.Errorf("claim %q was not restored", claim)
+		}
+	}
 }
 
 // ofSize selects calls for a volume of so many bytes.
