@@ -18,7 +18,7 @@ import (
 )
 
 // protectedPV says whether the PV carries the finalizer of deletion.
-func protectedPV(env *kit.Env, t *testing.T, name string) bool {
+func protectedPV(t *testing.T, env *kit.Env, name string) bool {
 	t.Helper()
 	pv, err := env.Admin.CoreV1().PersistentVolumes().Get(env.Ctx, name, metav1.GetOptions{})
 	if err != nil {
@@ -68,7 +68,7 @@ func TestAPVThatAPersonMadeIsDeletedWithItsVolume(t *testing.T) {
 	}
 	protection := func(want bool) {
 		env.Eventually(fmt.Sprintf("the PV is protected: %t", want), func() error {
-			if got := protectedPV(env, t, name); got != want {
+			if got := protectedPV(t, env, name); got != want {
 				return fmt.Errorf("it is %t", got)
 			}
 			return nil
@@ -121,7 +121,7 @@ func TestAPVThatIsDeletedBeforeItsClaimWaitsForThat(t *testing.T) {
 		if n := len(env.Faults.Calls("DeleteVolume")); n > 0 {
 			return fmt.Errorf("the driver was asked %d times to delete it", n)
 		}
-		if !protectedPV(env, t, pv) {
+		if !protectedPV(t, env, pv) {
 			return fmt.Errorf("the PV has lost its finalizer")
 		}
 		return nil

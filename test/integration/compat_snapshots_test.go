@@ -161,10 +161,10 @@ func snapshotsPage(t *testing.T, env *kit.Env) {
 	}
 }
 
-// ofSize selects calls for a volume of so many bytes.
-func ofSize(bytes int64) func(any) bool {
+// ofSize selects calls for a volume of that many bytes.
+func ofSize(size int64) func(any) bool {
 	return func(req any) bool {
 		asked, ok := req.(*csi.CreateVolumeRequest)
-		return ok && asked.GetCapacityRange().GetRequiredBytes() == bytes
+		return ok && asked.GetCapacityRange().GetRequiredBytes() == size
 	}
 }
