@@ -18,8 +18,9 @@ import (
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/test/kit/repo"
 )
 
-// TestSnapshotsInOtherNamespaces has an API server with the gate, grants and snapshots.
-func TestSnapshotsInOtherNamespaces(t *testing.T) {
+// TestSnapshotsBesideTheIncumbents shows what csi-provisioner does not do. It has an API
+// server with the gate for other namespaces, grants and snapshots.
+func TestSnapshotsBesideTheIncumbents(t *testing.T) {
 	t.Parallel()
 	world := crossNamespace(t)
 	root, err := repo.Root()
@@ -36,6 +37,8 @@ func TestSnapshotsInOtherNamespaces(t *testing.T) {
 		"a snapshot of another namespace is restored and let go": restoreAcross,
 		"the last of several restores lets the snapshot go":      lastRestoreFrees,
 		"a snapshot that others sweep is left to them":           foreignSnapshotLeft,
+		"a restore goes on although its snapshot is deleted":     restoreGoesOn,
+		"a volume is found when nothing protects its snapshot":   restoreUnmarked,
 		"the page for users": snapshotsPage,
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -110,6 +113,57 @@ func lastRestoreFrees(t *testing.T, env *kit.Env) {
 	away.Remove()
 	env.WaitBound("second")
 	sameContent(t, env, "second", "src")
+	snapshotGone(env, "monday")
+}
+
+// killedDuringRestore has "back" restored from "monday", and the provisioner killed while
+// the driver is at it; the driver finishes. It returns how many calls there were.
+func killedDuringRestore(t *testing.T, env *kit.Env) int {
+	t.Helper()
+	p := withSnapshot(t, env, alone)
+	hanging := env.Faults.On("CreateVolume").Next(1).HangUntilReleased()
+	env.Create(env.Claim("back", kit.RestoreOf("monday")))
+	await(t, hanging.Entered(), "the driver is called")
+	p.Kill()
+	hanging.Release()
+	if err := env.Faults.WaitIdle(env.Ctx); err != nil {
+		t.Fatal(err)
+	}
+	if err := volumes(env, 2); err != nil {
+		t.Fatal(err)
+	}
+	return len(env.Faults.Calls("CreateVolume"))
+}
+
+// restoreGoesOn: who takes over finishes what is on record, and then the snapshot goes.
+func restoreGoesOn(t *testing.T, env *kit.Env) {
+	killedDuringRestore(t, env)
+	env.DeleteSnapshot("monday")
+	env.StartProvisioner(alone)
+	env.WaitBound("back")
+	sameContent(t, env, "back", "src")
+	snapshotGone(env, "monday")
+	if err := volumes(env, 2); err != nil {
+		t.Error(err)
+	}
+}
+
+// restoreUnmarked: a person takes the protection off, and deletes the snapshot. Who takes
+// over refuses the claim; when that is deleted its volume is found all the same.
+func restoreUnmarked(t *testing.T, env *kit.Env) {
+	before := killedDuringRestore(t, env)
+	env.ChangeSnapshot("monday", func(s *unstructured.Unstructured) {
+		s.SetFinalizers(slices.DeleteFunc(s.GetFinalizers(), func(f string) bool { return f == wellknown.SnapshotProtection }))
+	})
+	env.DeleteSnapshot("monday")
+	env.StartProvisioner(alone)
+	env.WaitEvent("back", "SnapshotDeleting")
+	if n := len(env.Faults.Calls("CreateVolume")); n != before {
+		t.Errorf("the driver was asked %d times for a claim that is refused", n-before)
+	}
+	env.Delete("back")
+	env.WaitGone("back")
+	env.Eventually("its volume is deleted", func() error { return volumes(env, 1) })
 	snapshotGone(env, "monday")
 }
 
