@@ -107,7 +107,7 @@ func newElector(l options.LeaderElection, config *rest.Config, driver string, he
 		return nil, fmt.Errorf("making the lease %s/%s: %w", l.Namespace, leaseName(driver), err)
 	}
 	elector, err := leaderelection.NewLeaderElector(leaderelection.LeaderElectionConfig{
-		Lock: lock, Name: leaseName(driver), Callbacks: callbacks, WatchDog: health, ReleaseOnCancel: true,
+		Lock: lock, Name: leaseName(driver), Callbacks: callbacks, WatchDog: health, ReleaseOnCancel: l.ReleaseOnExit,
 		LeaseDuration: l.LeaseDuration, RenewDeadline: l.RenewDeadline, RetryPeriod: l.RetryPeriod,
 	})
 	if err != nil {

@@ -124,6 +124,9 @@ func (r ProvisioningRecord) Writes(source bool) bool {
 type LeaderElection struct {
 	Enabled   bool
 	Namespace string
+	// ReleaseOnExit gives the lease up when the program ends, so that another replica need
+	// not wait until it has expired: the feature gate ReleaseLeaderElectionOnExit.
+	ReleaseOnExit bool
 	// A leader holds the lease for LeaseDuration, tries to renew it for
 	// RenewDeadline, and asks every RetryPeriod.
 	LeaseDuration, RenewDeadline, RetryPeriod time.Duration

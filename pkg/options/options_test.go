@@ -133,7 +133,15 @@ func TestFlags(t *testing.T) {
 		{"no sources in other namespaces", "--feature-gates=CrossNamespaceVolumeDataSource=false", func(o *options.Options) bool { return !o.CrossNamespace }},
 		{"the strict clone policy", "--clone-policy=strict", func(o *options.Options) bool { return o.ClonePolicy == options.Strict }},
 		{"the compatible clone policy", "--clone-policy=compatible", func(o *options.Options) bool { return o.ClonePolicy == options.Compatible }},
-		{"a fixed gate at its default", "--feature-gates=ReleaseLeaderElectionOnExit=true", func(o *options.Options) bool { return o.Topology }},
+		{"the lease is given up", "", func(o *options.Options) bool { return o.LeaderElection.ReleaseOnExit }},
+		{"the lease is given up, as said", "--feature-gates=ReleaseLeaderElectionOnExit=true", func(o *options.Options) bool { return o.LeaderElection.ReleaseOnExit && o.Topology }},
+		{"the lease is kept", "--feature-gates=ReleaseLeaderElectionOnExit=false", func(o *options.Options) bool { return !o.LeaderElection.ReleaseOnExit }},
+		{"all gates in alpha on", "--feature-gates=AllAlpha=true", func(o *options.Options) bool { return o.CrossNamespace && o.LeaderElection.ReleaseOnExit }},
+		{"all gates in alpha off", "--feature-gates=AllAlpha=false", func(o *options.Options) bool {
+			return !o.CrossNamespace && !o.LeaderElection.ReleaseOnExit && o.Topology
+		}},
+		{"a gate by name beats all of them", "--feature-gates=CrossNamespaceVolumeDataSource=false,AllAlpha=true", func(o *options.Options) bool { return !o.CrossNamespace }},
+		{"no gate is in beta", "--feature-gates=AllBeta=false", func(o *options.Options) bool { return o.Topology && o.AttributesClasses == options.GateAuto }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			o, err := options.Parse(strings.Fields(c.args), environment(nil))
@@ -148,7 +156,7 @@ func TestFlags(t *testing.T) {
 }
 
 func TestRefusals(t *testing.T) {
-	const gates = "Topology (true by default), CrossNamespaceVolumeDataSource (false by default), VolumeAttributesClass (true by default), ReleaseLeaderElectionOnExit (true by default, fixed; the incumbent's default is false)"
+	const gates = "Topology (true by default), CrossNamespaceVolumeDataSource (false by default), VolumeAttributesClass (true by default), ReleaseLeaderElectionOnExit (true by default; the incumbent's default is false), AllAlpha, AllBeta"
 	length := func(n string) string {
 		return "--volume-name-uuid-length=" + n + " is out of range; give 1 to 32, or -1 for the whole uid"
 	}
@@ -198,10 +206,8 @@ func TestRefusals(t *testing.T) {
 		{"a gate that nobody knows", "--feature-gates=Magic=true", `--feature-gates: there is no gate "Magic"; known are ` + gates},
 		{"a gate without a value", "--feature-gates=Topology", `--feature-gates: "Topology" is not of the form Name=true or Name=false`},
 		{"a gate with another value", "--feature-gates=Topology=perhaps", `--feature-gates: "Topology=perhaps" is not of the form Name=true or Name=false`},
-		{"a gate that this version cannot close", "--feature-gates=ReleaseLeaderElectionOnExit=false", "--feature-gates: ReleaseLeaderElectionOnExit=false is not supported yet by this version; remove it"},
 		{"a clone policy that nobody knows", "--clone-policy=lax", `--clone-policy="lax" is unknown; give strict or compatible`},
 		{"an empty clone policy", "--clone-policy=", `--clone-policy="" is unknown; give strict or compatible`},
-		{"a gate that this version cannot close", "--feature-gates=ReleaseLeaderElectionOnExit=false", "--feature-gates: ReleaseLeaderElectionOnExit=false is not supported yet by this version; remove it"},
 		{"capacity", "--enable-capacity", deferred("--enable-capacity=true", "CSIStorageCapacity objects")},
 		{"one provisioner per node", "--node-deployment=true", deferred("--node-deployment=true", "one provisioner per node")},
 		{"topology", "--strict-topology", deferred("--strict-topology=true", "topology")},

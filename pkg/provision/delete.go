@@ -128,6 +128,9 @@ func (p *Provisioner) Delete(ctx context.Context, pv *v1.PersistentVolume) error
 	for _, attachment := range p.attachments(pv) {
 		return fmt.Errorf("the volume of PV %q is still attached to node %q (VolumeAttachment %q); it is deleted when that is gone", pv.Name, attachment.Spec.NodeName, attachment.Name)
 	}
+	if other := p.sharedWith(pv); other != nil {
+		return fmt.Errorf("volume %q of PV %q is also that of PV %q, which is %s; it is deleted when that PV is gone, or is Released and to be deleted, too", pv.Spec.CSI.VolumeHandle, pv.Name, other.Name, other.Status.Phase)
+	}
 	with, err := p.deletionCredentials(ctx, pv)
 	if err != nil {
 		return err
@@ -138,6 +141,18 @@ func (p *Provisioner) Delete(ctx context.Context, pv *v1.PersistentVolume) error
 	}
 	p.deleted.add(pv.UID)
 	klog.FromContext(ctx).V(2).Info("Volume deleted", "pv", klog.KObj(pv), "volumeID", handle)
+	return nil
+}
+
+// sharedWith returns another PV of the same volume, made by hand perhaps, that is not to
+// lose it: whoever has that PV would find the volume gone.
+func (p *Provisioner) sharedWith(pv *v1.PersistentVolume) *v1.PersistentVolume {
+	for _, other := range p.Caches.PVsOfHandle(pv.Spec.CSI.VolumeHandle) {
+		through := other.Status.Phase == v1.VolumeReleased && other.Spec.PersistentVolumeReclaimPolicy == v1.PersistentVolumeReclaimDelete
+		if other.UID != pv.UID && !through {
+			return other
+		}
+	}
 	return nil
 }
 

@@ -26,6 +26,17 @@ func TestDeletionsThatTheDriverIsNotAskedFor(t *testing.T) {
 		{"a driver that cannot delete", func(w *world, _ *v1.PersistentVolume) {
 			w.controller = []csi.ControllerServiceCapability_RPC_Type{csi.ControllerServiceCapability_RPC_CLONE_VOLUME}
 		}, false, `driver "clone.example.com" cannot delete volumes (no CREATE_DELETE_VOLUME capability); PV "pv-1" stays`},
+		{"a volume that another PV has, too", func(w *world, pv *v1.PersistentVolume) {
+			other := w.pv("pv-by-hand", w.source)
+			other.UID, other.Spec.CSI.VolumeHandle = "uid-by-hand", pv.Spec.CSI.VolumeHandle
+			w.pvs = append(w.pvs, other)
+		}, false, `volume "handle-of-pv-1" of PV "pv-1" is also that of PV "pv-by-hand", which is Bound; it is deleted when that PV is gone, or is Released and to be deleted, too`},
+		{"a volume that another PV has, which is to be kept", func(w *world, pv *v1.PersistentVolume) {
+			other := w.pv("pv-by-hand", w.source)
+			other.UID, other.Spec.CSI.VolumeHandle = "uid-by-hand", pv.Spec.CSI.VolumeHandle
+			other.Status.Phase, other.Spec.PersistentVolumeReclaimPolicy = v1.VolumeReleased, v1.PersistentVolumeReclaimRetain
+			w.pvs = append(w.pvs, other)
+		}, false, `volume "handle-of-pv-1" of PV "pv-1" is also that of PV "pv-by-hand", which is Released; it is deleted when that PV is gone, or is Released and to be deleted, too`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			w := fit()

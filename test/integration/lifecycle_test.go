@@ -146,6 +146,20 @@ func TestAStandbyStopsCleanly(t *testing.T) {
 	compare(t, []field{{"claims provisioned by the leader", provisioned(leader), 1.0}})
 }
 
+func TestTheLeaseIsKeptIfTheGateSaysSo(t *testing.T) {
+	t.Parallel()
+	env := kit.New(t)
+	leader := env.StartProvisioner("--feature-gates=ReleaseLeaderElectionOnExit=false")
+	waitLeading(env, leader)
+	before := holder(env)
+	if code := leader.Stop(); code != 0 {
+		t.Errorf("exit code is %d, want 0", code)
+	}
+	if now := holder(env); now != before || now == "" {
+		t.Errorf("the lease is held by %q, want %q as before", now, before)
+	}
+}
+
 // page returns status and body of one of a provisioner's pages.
 func page(env *kit.Env, p *kit.Provisioner, path string) (int, string, error) {
 	request, err := http.NewRequestWithContext(env.Ctx, http.MethodGet, p.URL+path, nil)
@@ -379,9 +393,8 @@ func TestBadFlagsAreRefusedInOneLine(t *testing.T) {
 		{"one provisioner per node", "--node-deployment=true", "--node-deployment=true is not supported yet by this version (one provisioner per node); remove it"},
 		{"two addresses", "--metrics-address=:8080 --http-endpoint=:8081", "--metrics-address=:8080 and --http-endpoint=:8081 are both given; give --http-endpoint alone, which serves everything"},
 		{"a gate that nobody knows", "--feature-gates=Magic=true",
-			`--feature-gates: there is no gate "Magic"; known are Topology (true by default), CrossNamespaceVolumeDataSource (false by default), VolumeAttributesClass (true by default), ReleaseLeaderElectionOnExit (true by default, fixed; the incumbent's default is false)`},
+			`--feature-gates: there is no gate "Magic"; known are Topology (true by default), CrossNamespaceVolumeDataSource (false by default), VolumeAttributesClass (true by default), ReleaseLeaderElectionOnExit (true by default; the incumbent's default is false), AllAlpha, AllBeta`},
 		{"a gate without a value", "--feature-gates=Topology", `--feature-gates: "Topology" is not of the form Name=true or Name=false`},
-		{"a gate that is fixed", "--feature-gates=ReleaseLeaderElectionOnExit=false", "--feature-gates: ReleaseLeaderElectionOnExit=false is not supported yet by this version; remove it"},
 		{"a way of logging that nobody knows", "--logging-format=runes", `format: Invalid value: "runes": Unsupported log format`},
 	}
 	for _, c := range cases {
