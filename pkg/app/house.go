@@ -19,6 +19,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/util/workqueue"
+	"k8s.io/klog/v2"
 	"k8s.io/utils/clock"
 	"sigs.k8s.io/sig-storage-lib-external-provisioner/v13/controller"
 	enginemetrics "sigs.k8s.io/sig-storage-lib-external-provisioner/v13/controller/metrics"
@@ -29,6 +30,7 @@ import (
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/intake"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/inuse"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/ledger"
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/migration"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/observe"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/options"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/provision"
@@ -82,6 +84,7 @@ type house struct {
 	protection  protectors
 	provisioner *provision.Provisioner
 	driver      *csidriver.Driver
+	plugin      *migration.Plugin // that the driver took over; nil for none
 	engine      *controller.ProvisionController
 	workers     *sync.WaitGroup
 }
@@ -95,7 +98,7 @@ func build(ctx context.Context, o *options.Options, clients clients, driver *csi
 	naming := record.Naming{Prefix: o.VolumeNamePrefix, UUIDLength: o.VolumeNameUUIDLength}
 	books := ledger.New(o.Timeout, clock.RealClock{})
 	recorded := func(claim *v1.PersistentVolumeClaim) bool { return record.On(keys, claim) }
-	h := &house{driver: driver, workers: &sync.WaitGroup{}}
+	h := &house{driver: driver, plugin: migration.Of(driver.Name), workers: &sync.WaitGroup{}}
 
 	var err error
 	strict := o.ClonePolicy == options.Strict
@@ -110,6 +113,10 @@ func build(ctx context.Context, o *options.Options, clients clients, driver *csi
 	if access.snapshots {
 		wanted.Snapshots = clients.dynamic
 	}
+	if h.plugin != nil {
+		wanted.InTree = h.plugin
+		klog.FromContext(ctx).Info("The driver took over an in-tree plugin", "driver", driver.Name, "plugin", h.plugin.Name())
+	}
 	h.caches, err = informers.New(client, driver.Name, h.keys(recorded), wanted)
 	if err != nil {
 		return nil, err
@@ -122,7 +129,7 @@ func build(ctx context.Context, o *options.Options, clients clients, driver *csi
 		h.pods = inuse.New(client, waiters{h}, clock.RealClock{})
 	}
 	h.provisioner = provision.New(provision.Config{
-		Client: client, Dynamic: clients.dynamic, Caches: h.caches, Driver: driver, Ledger: books, Keys: keys, Naming: naming,
+		Client: client, Dynamic: clients.dynamic, Caches: h.caches, Driver: driver, Migration: h.plugin, Ledger: books, Keys: keys, Naming: naming,
 		Identity:        fmt.Sprintf("%d-%d-%s", time.Now().UnixMilli(), rand.IntN(10000), driver.Name),
 		DefaultFSType:   o.DefaultFSType,
 		ExtraMetadata:   o.ExtraCreateMetadata,
@@ -143,7 +150,7 @@ func build(ctx context.Context, o *options.Options, clients clients, driver *csi
 	})
 	pvs := informers.NewFacade(h.caches.OwnPVs, func(any) bool { return true })
 	h.intake = intake.New(intake.Config{
-		Client: client, Writer: writer, Caches: h.caches, Driver: driver.Name, Keys: keys, Ledger: books,
+		Client: client, Writer: writer, Caches: h.caches, Driver: driver.Name, Migration: h.plugin, Keys: keys, Ledger: books,
 		Recorder: h.recorder, Planner: planner{h.provisioner}, Protector: h.protection, WakeEngine: func(claim *v1.PersistentVolumeClaim) { claims.Wake(claim) },
 		OnRecord: func(a intake.Admission) bool { return o.ProvisioningRecord.Writes(a.Copies()) },
 		Workers:  o.WorkerThreads, Timeout: o.Timeout,
@@ -192,7 +199,12 @@ func (w waiters) Awaited(object waitlist.Object) bool { return w.intake.Awaited(
 // engineOptions are the library's. They are right by construction: it would end
 // the process over a bad one.
 func engineOptions(o *options.Options, h *house, claims, pvs *informers.Facade, m enginemetrics.Metrics) []func(*controller.ProvisionController) error {
+	var others []string
+	if h.plugin != nil {
+		others = append(others, h.plugin.Name())
+	}
 	return []func(*controller.ProvisionController) error{
+		controller.AdditionalProvisionerNames(others),
 		controller.LeaderElection(false),
 		controller.FailedProvisionThreshold(0),
 		controller.FailedDeleteThreshold(0),

@@ -37,7 +37,7 @@ func (h *house) protect(o *options.Options, clients clients, writer *claimwriter
 		})
 	}
 	driver := h.driver.Name
-	p := protectors{claims: controller(source.Claim, "cloningprotection", protection.Claims(writer, h.caches, driver), sweepSources)}
+	p := protectors{claims: controller(source.Claim, "cloningprotection", protection.Claims(writer, h.caches, driver, h.plugin), sweepSources)}
 	if h.caches.Snapshots != nil {
 		p.snapshots = controller(source.Snapshot, "snapshotprotection", protection.Snapshots(clients.dynamic, h.caches, h.provisioner, driver), o.SnapshotOrphanSweepInterval)
 	}

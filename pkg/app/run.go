@@ -8,7 +8,6 @@ import (
 
 	"github.com/KimMachineGun/automemlimit/memlimit"
 	"github.com/container-storage-interface/spec/lib/go/csi"
-	csimetrics "github.com/kubernetes-csi/csi-lib-utils/metrics"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
@@ -37,10 +36,10 @@ func Run(ctx context.Context, o *options.Options, version string) error {
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
 
-	csiMetrics := csimetrics.NewCSIMetricsManagerWithOptions("", csimetrics.WithProcessStartTime(false))
+	calls := newCallMetrics()
 	server := observe.NewServer(o.HTTPEndpoint)
 	engineMetrics, registry := newRegistry()
-	server.ServeMetrics(o.MetricsPath, csiMetrics.GetRegistry(), registry, legacyregistry.DefaultGatherer)
+	server.ServeMetrics(o.MetricsPath, append(calls.gatherers(), registry, legacyregistry.DefaultGatherer)...)
 	if o.Pprof {
 		server.ServePprof()
 	}
@@ -52,7 +51,7 @@ func Run(ctx context.Context, o *options.Options, version string) error {
 		}
 	}()
 
-	err := run(ctx, o, parts{csiMetrics, engineMetrics, registry, server}, fail)
+	err := run(ctx, o, parts{calls, engineMetrics, registry, server}, fail)
 	cause := context.Cause(ctx)
 	fail(nil)
 	<-served

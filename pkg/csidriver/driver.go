@@ -160,6 +160,12 @@ func (d *Driver) CanModify() bool {
 	return d.Controller[csi.ControllerServiceCapability_RPC_MODIFY_VOLUME]
 }
 
+// Migrated returns a context whose calls are counted as those for volumes of the in-tree
+// plugin that the driver took over (label migrated).
+func Migrated(ctx context.Context) context.Context {
+	return context.WithValue(ctx, connection.AdditionalInfoKey, connection.AdditionalInfo{Migrated: "true"})
+}
+
 // CreateVolume makes one call with the contents of a Secret, which are not in the
 // request: requests are remembered. What an error means: see Meaning.
 func (d *Driver) CreateVolume(ctx context.Context, req *csi.CreateVolumeRequest, secrets map[string]string) (*csi.CreateVolumeResponse, error) {

@@ -25,7 +25,7 @@ func ReferenceGrants() schema.GroupVersionResource {
 func newGrants(client dynamic.Interface) cache.SharedIndexInformer {
 	informer := dynamicinformer.NewFilteredDynamicInformer(client, ReferenceGrants(), v1.NamespaceAll, safetyResync,
 		cache.Indexers{cache.NamespaceIndex: cache.MetaNamespaceIndexFunc}, nil).Informer()
-	prepare(informer, newPacker("").transform)
+	prepare(informer, newPacker("", noInTree{}).transform)
 	return informer
 }
 

@@ -10,7 +10,8 @@ import (
 )
 
 // All look-ups below read the caches. What they return is shared: it must not
-// be changed.
+// be changed. PVs of the in-tree plugin that the driver took over are returned as
+// the driver's; see InTree.
 
 // Claim returns the claim of that name, nil if there is none.
 func (s *Set) Claim(namespace, name string) *v1.PersistentVolumeClaim {
@@ -29,7 +30,11 @@ func (s *Set) EachOwnClaim(f func(*v1.PersistentVolumeClaim)) {
 
 // PV returns the PersistentVolume of that name, nil if there is none.
 func (s *Set) PV(name string) *v1.PersistentVolume {
-	return get[*v1.PersistentVolume](s.PVs, name)
+	pv := get[*v1.PersistentVolume](s.PVs, name)
+	if pv == nil {
+		return nil
+	}
+	return s.inTree.Seen(pv)
 }
 
 // OwnVolumes returns all PersistentVolumes of the driver: for what is rare.
@@ -38,7 +43,7 @@ func (s *Set) OwnVolumes() []*v1.PersistentVolume {
 	list := make([]*v1.PersistentVolume, 0, len(objs))
 	for _, obj := range objs {
 		if pv, ok := obj.(*v1.PersistentVolume); ok {
-			list = append(list, pv)
+			list = append(list, s.inTree.Seen(pv))
 		}
 	}
 	return list
@@ -97,7 +102,20 @@ func (s *Set) ProtectedSources() []*v1.PersistentVolumeClaim {
 
 // PVsOfHandle returns the driver's PVs with that volume handle.
 func (s *Set) PVsOfHandle(handle string) []*v1.PersistentVolume {
-	return find[*v1.PersistentVolume](s.PVs, byHandle, handle)
+	return s.seen(find[*v1.PersistentVolume](s.PVs, byHandle, handle))
+}
+
+// PVsPerhapsOfHandle is PVsOfHandle with those PVs of the in-tree plugin, too, that do
+// not tell enough to exclude it.
+func (s *Set) PVsPerhapsOfHandle(handle string) []*v1.PersistentVolume {
+	return append(s.PVsOfHandle(handle), s.seen(find[*v1.PersistentVolume](s.PVs, byKey, s.inTree.Key(handle)))...)
+}
+
+func (s *Set) seen(pvs []*v1.PersistentVolume) []*v1.PersistentVolume {
+	for i, pv := range pvs {
+		pvs[i] = s.inTree.Seen(pv)
+	}
+	return pvs
 }
 
 // AttachmentsOf returns the attachments of the PV of that name; none if

@@ -60,12 +60,13 @@ type message interface {
 // packer packs what belongs to other drivers.
 type packer struct {
 	driver string
+	inTree InTree
 	record wellknown.Record
 	none   *metav1.ObjectMeta
 }
 
-func newPacker(driver string) packer {
-	return packer{driver, wellknown.RecordOf(driver), &metav1.ObjectMeta{}}
+func newPacker(driver string, inTree InTree) packer {
+	return packer{driver, inTree, wellknown.RecordOf(driver), &metav1.ObjectMeta{}}
 }
 
 // transform is called with every object before it is stored, and drops what nobody
@@ -91,7 +92,7 @@ func (p packer) transform(obj any) (any, error) {
 // of a clone that is being made.
 func (p packer) foreignClaim(claim *v1.PersistentVolumeClaim) bool {
 	for _, key := range []string{wellknown.StorageProvisioner, wellknown.BetaStorageProvisioner, wellknown.MigratedTo} {
-		if claim.Annotations[key] == p.driver {
+		if p.known(claim.Annotations[key]) {
 			return false
 		}
 	}
@@ -105,8 +106,13 @@ func (p packer) foreignClaim(claim *v1.PersistentVolumeClaim) bool {
 
 // foreignVolume: the PV is another driver's, whoever made it.
 func (p packer) foreignVolume(pv *v1.PersistentVolume) bool {
-	return (pv.Spec.CSI == nil || pv.Spec.CSI.Driver != p.driver) &&
-		pv.Annotations[wellknown.ProvisionedBy] != p.driver && pv.Annotations[wellknown.MigratedTo] != p.driver
+	return (pv.Spec.CSI == nil || pv.Spec.CSI.Driver != p.driver) && !p.inTree.Has(pv) &&
+		!p.known(pv.Annotations[wellknown.ProvisionedBy]) && pv.Annotations[wellknown.MigratedTo] != p.driver
+}
+
+// known says whether a provisioner is the driver, or the plugin that it took over.
+func (p packer) known(provisioner string) bool {
+	return provisioner == p.driver || p.inTree.Is(provisioner)
 }
 
 // packClaim keeps what the rules ask of a source.

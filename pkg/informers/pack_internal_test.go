@@ -65,7 +65,7 @@ func dressed[T metav1.Object](object T) T {
 
 func transformed(t *testing.T, obj any) any {
 	t.Helper()
-	got, err := newPacker(driver).transform(obj)
+	got, err := newPacker(driver, noInTree{}).transform(obj)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -24,6 +24,7 @@ const (
 	byVolumeName  = "pinned volume name"
 	byProtection  = "protected"
 	byHandle      = "volume handle"
+	byKey         = "what is left of the handle in an in-tree PV"
 	byVolume      = "attached volume"
 )
 
@@ -60,6 +61,7 @@ type Set struct {
 	// AttributesClasses, of volumes, are nil unless asked for.
 	AttributesClasses cache.SharedIndexInformer
 
+	inTree   InTree
 	factory  informers.SharedInformerFactory
 	optional []optional
 	running  sync.WaitGroup
@@ -80,6 +82,9 @@ type Wanted struct {
 	// them, so Start waits for them: without them it would look as if those that are there
 	// were gone. Else they are picked up when it has.
 	Served func(context.Context, schema.GroupVersionResource) bool
+	// InTree is the in-tree plugin that the driver took over, whose PVs are then its
+	// volumes, too; nil if it took over none.
+	InTree InTree
 }
 
 // optional is an informer of what the API server need not have.
@@ -95,7 +100,10 @@ type optional struct {
 // New builds the informers; nothing runs yet. driver is the name of the driver
 // whose volumes are found by handle.
 func New(client kubernetes.Interface, driver string, keys Keys, wanted Wanted) (*Set, error) {
-	f := informers.NewSharedInformerFactoryWithOptions(client, safetyResync, informers.WithTransform(newPacker(driver).transform))
+	if wanted.InTree == nil {
+		wanted.InTree = noInTree{}
+	}
+	f := informers.NewSharedInformerFactoryWithOptions(client, safetyResync, informers.WithTransform(newPacker(driver, wanted.InTree).transform))
 	// Made here, for those of the factory have an index by namespace.
 	claims := f.InformerFor(&v1.PersistentVolumeClaim{}, func(client kubernetes.Interface, resync time.Duration) cache.SharedIndexInformer {
 		return coreinformers.NewPersistentVolumeClaimInformer(client, v1.NamespaceAll, resync, cache.Indexers{})
@@ -104,6 +112,7 @@ func New(client kubernetes.Interface, driver string, keys Keys, wanted Wanted) (
 		return coreinformers.NewPersistentVolumeInformer(client, resync, cache.Indexers{})
 	})
 	s := &Set{
+		inTree:  wanted.InTree,
 		factory: f,
 		Claims:  thin{claims, false}, OwnClaims: thin{claims, true},
 		PVs: thin{pvs, false}, OwnPVs: thin{pvs, true},
@@ -120,12 +129,7 @@ func New(client kubernetes.Interface, driver string, keys Keys, wanted Wanted) (
 	if err != nil {
 		return nil, fmt.Errorf("adding indexes of claims: %w", err)
 	}
-	err = s.PVs.AddIndexers(cache.Indexers{byHandle: index(func(pv *v1.PersistentVolume) string {
-		if pv.Spec.CSI == nil || pv.Spec.CSI.Driver != driver {
-			return ""
-		}
-		return pv.Spec.CSI.VolumeHandle
-	})})
+	err = s.PVs.AddIndexers(handles(driver, wanted.InTree))
 	if err != nil {
 		return nil, fmt.Errorf("adding indexes of PVs: %w", err)
 	}

@@ -149,7 +149,7 @@ func TestLookups(t *testing.T) {
 
 func TestOwnVolumes(t *testing.T) {
 	s := filled(t, false, volumeOf("pv-1", driver, "h"))
-	foreign, err := newPacker(driver).transform(volumeOf("pv-2", "other.example.com", "h"))
+	foreign, err := newPacker(driver, noInTree{}).transform(volumeOf("pv-2", "other.example.com", "h"))
 	if err == nil {
 		err = s.PVs.GetStore().Add(foreign)
 	}
@@ -176,7 +176,7 @@ func TestTrim(t *testing.T) {
 	c.Annotations = map[string]string{"k": "v", wellknown.StorageProvisioner: driver}
 	want := c.DeepCopy()
 	c.ManagedFields = []metav1.ManagedFieldsEntry{{Manager: "kubectl"}}
-	got, err := newPacker(driver).transform(c)
+	got, err := newPacker(driver, noInTree{}).transform(c)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -184,7 +184,7 @@ func TestTrim(t *testing.T) {
 		t.Errorf("got %v, want %v", got, want)
 	}
 	tombstone := cache.DeletedFinalStateUnknown{Key: "shop/db", Obj: c}
-	if got, err := newPacker(driver).transform(tombstone); err != nil || got != any(tombstone) {
+	if got, err := newPacker(driver, noInTree{}).transform(tombstone); err != nil || got != any(tombstone) {
 		t.Errorf("a tombstone became %v and %v", got, err)
 	}
 }
@@ -194,7 +194,7 @@ func TestTrim(t *testing.T) {
 func TestTrimmingKeepsWhatSecretsAreNamedBy(t *testing.T) {
 	c := claim("data", nil)
 	c.Annotations = map[string]string{wellknown.StorageProvisioner: driver, "team": "blue", "example.com/anything": "x"}
-	kept, err := newPacker(driver).transform(c)
+	kept, err := newPacker(driver, noInTree{}).transform(c)
 	if got, ok := kept.(*v1.PersistentVolumeClaim); err != nil || !ok || got.Annotations["team"] != "blue" || got.Annotations["example.com/anything"] != "x" {
 		t.Errorf("a claim keeps %v, %v", kept, err)
 	}
@@ -205,13 +205,13 @@ func TestTrimmingKeepsWhatSecretsAreNamedBy(t *testing.T) {
 	pv.Spec.StorageClassName = "fast"
 	pv.Spec.ClaimRef = &v1.ObjectReference{Namespace: "shop", Name: "data", UID: "uid"}
 	want := pv.DeepCopy()
-	kept, err = newPacker(driver).transform(pv)
+	kept, err = newPacker(driver, noInTree{}).transform(pv)
 	if got, ok := kept.(*v1.PersistentVolume); err != nil || !ok || !reflect.DeepEqual(got.Annotations, want.Annotations) ||
 		got.Spec.StorageClassName != "fast" || got.Spec.ClaimRef.Name != "data" || got.Spec.ClaimRef.Namespace != "shop" || got.Spec.ClaimRef.UID != "uid" {
 		t.Errorf("a PV keeps %+v, %v", kept, err)
 	}
 	class := &storagev1.StorageClass{Parameters: map[string]string{"csi.storage.k8s.io/secret-name": "n"}}
-	kept, err = newPacker(driver).transform(class)
+	kept, err = newPacker(driver, noInTree{}).transform(class)
 	if got, ok := kept.(*storagev1.StorageClass); err != nil || !ok || len(got.Parameters) != 1 {
 		t.Errorf("a class keeps %+v, %v", kept, err)
 	}

@@ -9,9 +9,9 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/client-go/tools/cache"
 
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/migration"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/record"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/waitlist"
-	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/wellknown"
 )
 
 // register connects the caches with the queue: a claim of ours is looked at
@@ -186,11 +186,7 @@ func (i *Intake) mine(claim *v1.PersistentVolumeClaim) bool {
 
 // given: the PV controller gave the claim to our driver.
 func (i *Intake) given(claim *v1.PersistentVolumeClaim) bool {
-	provisioner, found := claim.Annotations[wellknown.StorageProvisioner]
-	if !found {
-		provisioner = claim.Annotations[wellknown.BetaStorageProvisioner]
-	}
-	return provisioner == i.Driver
+	return migration.Provisioner(claim) == i.Driver || i.Migration.Given(claim)
 }
 
 func (i *Intake) recorded(claim *v1.PersistentVolumeClaim) bool {

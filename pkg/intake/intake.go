@@ -17,6 +17,7 @@ import (
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/claimwriter"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/informers"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/ledger"
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/migration"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/observe"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/record"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/source"
@@ -78,12 +79,14 @@ type Protector interface {
 // Copies says whether the volume is filled from something.
 func (a Admission) Copies() bool { return a.Source != nil || a.Snapshot != nil }
 
-// Config is what an Intake is made of; every field is needed.
+// Config is what an Intake is made of; every field is needed but Migration.
 type Config struct {
-	Client    kubernetes.Interface
-	Writer    *claimwriter.Writer
-	Caches    *informers.Set
-	Driver    string
+	Client kubernetes.Interface
+	Writer *claimwriter.Writer
+	Caches *informers.Set
+	Driver string
+	// Migration is the in-tree plugin that the driver took over; nil for none.
+	Migration *migration.Plugin
 	Keys      wellknown.Record
 	Ledger    *ledger.Ledger
 	Recorder  *observe.Recorder

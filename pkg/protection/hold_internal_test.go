@@ -59,7 +59,7 @@ func controller(t *testing.T, objects ...metav1.Object) *Controller {
 	t.Cleanup(recorder.Stop)
 	c := New(Config{
 		Recorder: recorder,
-		Sources:  Claims(claimwriter.New(client, false), caches, driver), Caches: caches,
+		Sources:  Claims(claimwriter.New(client, false), caches, driver, nil), Caches: caches,
 		SourceOf: sourceOf, Needs: needs, Clock: clock.RealClock{},
 	})
 	t.Cleanup(c.queue.ShutDown)

@@ -48,7 +48,7 @@ func TestASourceThatIsBeingWrittenToHoldsUpNoOther(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := controller(t)
-	c.Sources = Claims(claimwriter.New(client, false), c.Caches, driver)
+	c.Sources = Claims(claimwriter.New(client, false), c.Caches, driver, nil)
 
 	slowly := make(chan error, 1)
 	go func() { slowly <- c.Hold(t.Context(), "claim of slow", named("slow")) }()

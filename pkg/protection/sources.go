@@ -9,6 +9,7 @@ import (
 
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/claimwriter"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/informers"
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/migration"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/record"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/verdict"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/wellknown"
@@ -46,11 +47,13 @@ type claims struct {
 	writer *claimwriter.Writer
 	caches *informers.Set
 	driver string
+	plugin *migration.Plugin
 }
 
-// Claims returns the claims that clones are made of.
-func Claims(writer *claimwriter.Writer, caches *informers.Set, driver string) Sources {
-	return claims{writer, caches, driver}
+// Claims returns the claims that clones are made of. plugin is the in-tree plugin that
+// the driver took over, nil for none.
+func Claims(writer *claimwriter.Writer, caches *informers.Set, driver string, plugin *migration.Plugin) Sources {
+	return claims{writer, caches, driver, plugin}
 }
 
 func (c claims) Informer() cache.SharedIndexInformer { return c.caches.Claims }
@@ -91,11 +94,7 @@ func (c claims) Ours(_ context.Context, object metav1.Object) (bool, error) {
 	if pv := c.caches.PV(source.Spec.VolumeName); pv != nil {
 		return pv.Spec.CSI != nil && pv.Spec.CSI.Driver == c.driver, nil
 	}
-	provisioner, found := source.Annotations[wellknown.StorageProvisioner]
-	if !found {
-		provisioner = source.Annotations[wellknown.BetaStorageProvisioner]
-	}
-	return provisioner == c.driver, nil
+	return migration.Provisioner(source) == c.driver || c.plugin.Given(source), nil
 }
 
 func (c claims) Write(ctx context.Context, source metav1.Object, present bool) (metav1.Object, error) {

@@ -53,7 +53,10 @@ func (p *Provisioner) attempt(ctx context.Context, turn *ledger.Turn, claim *v1.
 	if err != nil {
 		return nil, "", err
 	}
-	warnOfOldKeys(ctx, plan.Class)
+	ctx = p.counted(ctx, plan.Class)
+	if !p.Migration.Is(plan.Class.Provisioner) {
+		warnOfOldKeys(ctx, plan.Class)
+	}
 	resp, err := p.call(ctx, turn, req, with, attributesClass)
 	if err != nil {
 		return nil, "", err
@@ -74,12 +77,25 @@ func (p *Provisioner) attempt(ctx context.Context, turn *ledger.Turn, claim *v1.
 		Claim: claim, Class: plan.Class, Driver: p.Driver.Name, Identity: p.Identity,
 		Request: req, Response: resp, Secrets: refs, AttributesClass: attributesClass, PublishReadOnly: p.PublishReadOnly,
 	})
-	if err := p.save(ctx, claim, pv); err != nil {
+	saved, err := p.asSaved(plan.Class, pv)
+	if err != nil {
+		return nil, "", p.reject(ctx, turn, claim, resp, with, err)
+	}
+	if err := p.save(ctx, claim, saved); err != nil {
 		return nil, "", err
 	}
 	turn.Saved()
 	klog.FromContext(ctx).V(2).Info("Volume provisioned", "pv", klog.KObj(pv), "volumeID", resp.GetVolume().GetVolumeId())
-	return pv, "", nil
+	return saved, "", nil
+}
+
+// asSaved returns the PV as it is saved: as one of the in-tree plugin that the driver
+// took over, if the class is one of that. It is an error if that cannot be.
+func (p *Provisioner) asSaved(class *storagev1.StorageClass, pv *v1.PersistentVolume) (*v1.PersistentVolume, error) {
+	if !p.Migration.Is(class.Provisioner) {
+		return pv, nil
+	}
+	return p.Migration.FromCSI(pv)
 }
 
 // userOf returns the name of a PV that has the handle and is not this claim's;
@@ -180,8 +196,17 @@ func (p *Provisioner) call(ctx context.Context, turn *ledger.Turn, req *csi.Crea
 	return resp, nil
 }
 
-// reject deletes a volume that is not what was asked for, and returns the error
-// for the user.
+// counted returns a context whose calls to the driver are counted as migrated, if the
+// class, nil if it is gone, is one of the in-tree plugin that the driver took over.
+func (p *Provisioner) counted(ctx context.Context, class *storagev1.StorageClass) context.Context {
+	if class != nil && p.Migration.Is(class.Provisioner) {
+		return csidriver.Migrated(ctx)
+	}
+	return ctx
+}
+
+// reject deletes a volume that is not what was asked for, or whose PV cannot be made,
+// and returns the error for the user.
 func (p *Provisioner) reject(ctx context.Context, turn *ledger.Turn, claim *v1.PersistentVolumeClaim, resp *csi.CreateVolumeResponse, with credentials, broken error) error {
 	if errors.Is(broken, volume.ErrNoVolume) {
 		return broken
@@ -195,7 +220,7 @@ func (p *Provisioner) reject(ctx context.Context, turn *ledger.Turn, claim *v1.P
 		return fmt.Errorf("%w; it was not deleted because %s", broken, kept)
 	}
 	turn.Removed()
-	klog.FromContext(ctx).Info("Volume deleted because the driver's reply broke the contract", "volumeID", handle)
+	klog.FromContext(ctx).Info("Volume deleted because the driver's reply cannot be used", "volumeID", handle)
 	return fmt.Errorf("%w; the volume was deleted, and it is tried again", broken)
 }
 

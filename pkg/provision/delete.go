@@ -116,6 +116,13 @@ func (p *Provisioner) Delete(ctx context.Context, pv *v1.PersistentVolume) error
 	if p.deleted.has(pv.UID) {
 		return nil
 	}
+	if p.Migration.Has(pv) {
+		translated, err := p.Migration.ToCSI(pv)
+		if err != nil {
+			return err
+		}
+		ctx, pv = csidriver.Migrated(ctx), translated
+	}
 	if pv.Spec.CSI == nil {
 		return fmt.Errorf("PV %q is not a CSI volume; it cannot be deleted by driver %q", pv.Name, p.Driver.Name)
 	}
@@ -162,8 +169,11 @@ func (p *Provisioner) sharedWith(pv *v1.PersistentVolume) *v1.PersistentVolume {
 func (p *Provisioner) deletionCredentials(ctx context.Context, pv *v1.PersistentVolume) (credentials, error) {
 	ref, told := secret.OnPV(pv)
 	if !told {
-		var v verdict.Verdict
-		if ref, v = secret.OfClass(pv, p.classFor(pv), p.claimOf(pv)); !v.Ready() {
+		class, v := p.classFor(pv)
+		if v.Ready() {
+			ref, v = secret.OfClass(pv, class, p.claimOf(pv))
+		}
+		if !v.Ready() {
 			return credentials{}, errors.New(v.Message)
 		}
 	}
@@ -176,13 +186,14 @@ func (p *Provisioner) deletionCredentials(ctx context.Context, pv *v1.Persistent
 	return credentials{ref: ref, lacking: fmt.Sprintf("Secret %q", ref)}, nil
 }
 
-// classFor returns the PV's class if it is, still, of our driver.
-func (p *Provisioner) classFor(pv *v1.PersistentVolume) *storagev1.StorageClass {
+// classFor returns the PV's class, as the driver understands it, if it is, still, of our
+// driver.
+func (p *Provisioner) classFor(pv *v1.PersistentVolume) (*storagev1.StorageClass, verdict.Verdict) {
 	class := p.Caches.Class(secret.ClassOf(pv))
-	if class == nil || class.Provisioner != p.Driver.Name {
-		return nil
+	if class == nil || !p.provisions(class) {
+		return nil, verdict.Verdict{}
 	}
-	return class
+	return p.Migration.Class(class)
 }
 
 // claimOf returns the claim that the PV names, which is gone most of the time.

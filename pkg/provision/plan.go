@@ -20,7 +20,7 @@ import (
 
 // Plan is how a claim will be provisioned.
 type Plan struct {
-	// Class of the claim.
+	// Class of the claim, as it is in the API.
 	Class *storagev1.StorageClass
 	// Source claim of a clone; nil for everything else.
 	Source *v1.PersistentVolumeClaim
@@ -58,7 +58,7 @@ func (p *Provisioner) Plan(claim *v1.PersistentVolumeClaim, recorded bool, befor
 	if before == nil {
 		before = func(waitlist.Object) {}
 	}
-	class, v := p.classOf(claim, before)
+	class, asked, v := p.classOf(claim, before)
 	if !v.Ready() {
 		return Plan{}, v
 	}
@@ -75,15 +75,15 @@ func (p *Provisioner) Plan(claim *v1.PersistentVolumeClaim, recorded bool, befor
 	if !v.Ready() {
 		return Plan{}, v
 	}
-	req, v := p.build(claim, class, src, attributes, name)
+	req, v := p.build(claim, asked, src, attributes, name)
 	if !v.Ready() {
 		return Plan{}, v
 	}
-	refs, v := secret.Resolve(class, about(claim, name))
+	refs, v := secret.Resolve(asked, about(claim, name))
 	if !v.Ready() {
 		return Plan{}, v
 	}
-	if begun := p.begunWith(claim, class, name); !begun.IsZero() {
+	if begun := p.begunWith(claim, asked, name); !begun.IsZero() {
 		refs.Provisioner = begun
 	}
 	plan := Plan{Class: class, Source: facts.Source, Snapshot: facts.Snapshot, Request: req, Secrets: refs}
@@ -110,24 +110,31 @@ func (p *Provisioner) stale(claim *v1.PersistentVolumeClaim, now record.Pins) bo
 		found.ContentSource != "" && found.ContentSource != now.ContentSource
 }
 
-// classOf finds the claim's class and checks that it is, still, of our driver.
-func (p *Provisioner) classOf(claim *v1.PersistentVolumeClaim, before func(waitlist.Object)) (*storagev1.StorageClass, verdict.Verdict) {
+// classOf finds the claim's class and checks that it is, still, of our driver, or of the
+// in-tree plugin that this took over. asked is the same as the driver understands it.
+func (p *Provisioner) classOf(claim *v1.PersistentVolumeClaim, before func(waitlist.Object)) (class, asked *storagev1.StorageClass, v verdict.Verdict) {
 	name := source.ClassName(claim)
 	before(waitlist.Class(name))
-	class := p.Caches.Class(name)
+	class = p.Caches.Class(name)
 	switch {
 	case class == nil:
-		return nil, verdict.Waiting(verdict.ClassNotFound,
+		return nil, nil, verdict.Waiting(verdict.ClassNotFound,
 			"the claim waits for StorageClass %q, which does not exist; provisioning starts by itself when it is there", name)
-	case class.Provisioner != p.Driver.Name:
-		return nil, verdict.Refused(verdict.ClassOfAnotherDriver,
+	case !p.provisions(class):
+		return nil, nil, verdict.Refused(verdict.ClassOfAnotherDriver,
 			"StorageClass %q belongs to driver %q, the claim was given to driver %q; create the claim again", name, class.Provisioner, p.Driver.Name)
 	}
 	if ok, missing := p.Driver.CanProvision(); !ok {
-		return nil, verdict.Refused(verdict.DriverLacks,
+		return nil, nil, verdict.Refused(verdict.DriverLacks,
 			"driver %q cannot provision volumes (no %s capability); use a class of another driver", p.Driver.Name, missing)
 	}
-	return class, verdict.Verdict{}
+	asked, v = p.Migration.Class(class)
+	return class, asked, v
+}
+
+// provisions says whether the class is one of the driver's.
+func (p *Provisioner) provisions(class *storagev1.StorageClass) bool {
+	return class.Provisioner == p.Driver.Name || p.Migration.Is(class.Provisioner)
 }
 
 // facts gathers what the rules of package source ask for.

@@ -15,6 +15,7 @@ import (
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/informers"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/inuse"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/ledger"
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/migration"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/record"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/verdict"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/wellknown"
@@ -29,6 +30,8 @@ type Config struct {
 	Caches  *informers.Set
 	Driver  *csidriver.Driver
 	Ledger  *ledger.Ledger
+	// Migration is the in-tree plugin that the driver took over; nil for none.
+	Migration *migration.Plugin
 	// Keys of the record on claims.
 	Keys wellknown.Record
 	// Naming of new volumes.

@@ -24,7 +24,7 @@ func (p *Provisioner) remove(ctx context.Context, claim *v1.PersistentVolumeClai
 	case err != nil && !apierrors.IsNotFound(err):
 		return "", fmt.Errorf("looking for PV %q before its volume is deleted: %w", name, err)
 	}
-	for _, pv := range p.Caches.PVsOfHandle(handle) {
+	for _, pv := range p.Caches.PVsPerhapsOfHandle(handle) {
 		return fmt.Sprintf("PV %q uses volume %q", pv.Name, handle), nil
 	}
 	for _, other := range p.Caches.ClaimsOfVolumeName(name) {
@@ -43,10 +43,14 @@ func (p *Provisioner) remove(ctx context.Context, claim *v1.PersistentVolumeClai
 // mayUse says whether a PV that has the volume's name may have the volume, too: not if
 // it has another volume of the driver, or is of another driver. Then it has taken the
 // name, and nobody would look for the volume again. Of a PV that is none of CSI but was
-// provisioned nobody here can say what its volume is.
+// provisioned nobody here can say what its volume is: read back, it may have another
+// handle than the driver gave.
 func (p *Provisioner) mayUse(pv *v1.PersistentVolume, handle string) bool {
-	if pv.Spec.CSI == nil {
-		return pv.Annotations[wellknown.ProvisionedBy] != ""
+	if pv.Spec.CSI == nil && pv.Annotations[wellknown.ProvisionedBy] != "" {
+		return true
+	}
+	if pv = p.Migration.Seen(pv); pv.Spec.CSI == nil {
+		return false
 	}
 	return pv.Spec.CSI.Driver == p.Driver.Name && pv.Spec.CSI.VolumeHandle == handle
 }

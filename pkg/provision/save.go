@@ -51,7 +51,8 @@ func (p *Provisioner) sameAsLive(ctx context.Context, claim *v1.PersistentVolume
 	if err != nil {
 		return fmt.Errorf("comparing with the PV %q that exists: %w", pv.Name, err)
 	}
-	if volume.SavedFor(live, claim, p.Driver.Name) && live.Spec.CSI.VolumeHandle == pv.Spec.CSI.VolumeHandle {
+	live, pv = p.Migration.Seen(live), p.Migration.Seen(pv)
+	if volume.SavedFor(live, claim, p.Driver.Name) && pv.Spec.CSI != nil && live.Spec.CSI.VolumeHandle == pv.Spec.CSI.VolumeHandle {
 		return nil
 	}
 	return errForeignPV

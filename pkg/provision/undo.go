@@ -37,6 +37,7 @@ func (p *Provisioner) Undo(ctx context.Context, turn *ledger.Turn, claim *v1.Per
 			return "", err
 		}
 	}
+	ctx = p.counted(ctx, p.Caches.Class(source.ClassName(claim)))
 	p.Fetch(ctx, claim) // if that fails, it is asked without, which proves less
 	calls, _, err := p.calls(turn, claim)
 	if err != nil {
@@ -85,7 +86,7 @@ func (p *Provisioner) savedLive(ctx context.Context, claim *v1.PersistentVolumeC
 	case err != nil:
 		return false, fmt.Errorf("looking for PV %q before the volume is searched: %w", name, err)
 	}
-	return volume.Owns(live, claim, p.Driver.Name), nil
+	return volume.Owns(p.Migration.Seen(live), claim, p.Driver.Name), nil
 }
 
 // UndoPins returns what the record is to say while Undo asks the driver.
@@ -245,7 +246,7 @@ func (p *Provisioner) rebuild(claim *v1.PersistentVolumeClaim) (pastCall, error)
 
 func (p *Provisioner) rebuildFrom(claim *v1.PersistentVolumeClaim, src *source.Volume) (pastCall, error) {
 	unwatched := func(waitlist.Object) {}
-	class, v := p.classOf(claim, unwatched)
+	_, class, v := p.classOf(claim, unwatched)
 	if !v.Ready() {
 		return pastCall{}, errors.New(v.Message)
 	}

@@ -39,6 +39,8 @@ var layers = map[string]kind{
 	"secret":   rule,
 	"topology": rule,
 
+	"migration": rule,
+
 	"claimwriter": edge,
 	"csidriver":   edge,
 	"inuse":       edge,
