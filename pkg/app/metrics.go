@@ -14,20 +14,19 @@ import (
 // there is nothing to lock.
 type callMetrics struct {
 	csimetrics.CSIMetricsManager
-	// migrated holds the metrics with the label; empty for other drivers.
-	migrated metrics.KubeRegistry
+	// plain and migrated hold the metrics without and with the label. One of them is
+	// empty, but for what was called before the name was known.
+	plain, migrated metrics.KubeRegistry
 }
 
 func newCallMetrics() *callMetrics {
-	return &callMetrics{
-		csimetrics.NewCSIMetricsManagerWithOptions("", csimetrics.WithProcessStartTime(false)),
-		metrics.NewKubeRegistry(),
-	}
+	manager := csimetrics.NewCSIMetricsManagerWithOptions("", csimetrics.WithProcessStartTime(false))
+	return &callMetrics{manager, manager.GetRegistry(), metrics.NewKubeRegistry()}
 }
 
 // gatherers returns what is to be served.
 func (m *callMetrics) gatherers() []prometheus.Gatherer {
-	return []prometheus.Gatherer{m.GetRegistry(), m.migrated}
+	return []prometheus.Gatherer{m.plain, m.migrated}
 }
 
 // SetDriverName implements csimetrics.CSIMetricsManager.

@@ -2,32 +2,66 @@ package app
 
 import (
 	"testing"
+	"time"
 
+	"github.com/kubernetes-csi/csi-lib-utils/connection"
+	csimetrics "github.com/kubernetes-csi/csi-lib-utils/metrics"
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-func TestDurationsGoOnBeyondTenSeconds(t *testing.T) {
-	metrics, registry := newRegistry()
-	metrics.PersistentVolumeClaimProvisionDurationSeconds.With(prometheus.Labels{"class": "fast", "source": "PersistentVolumeClaim"}).Observe(200)
-	metrics.PersistentVolumeDeleteDurationSeconds.With(prometheus.Labels{"class": "fast"}).Observe(200)
-	families, err := registry.Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
-	found := 0
-	for _, family := range families {
-		if h := family.GetMetric()[0].GetHistogram(); h != nil {
-			found++
-			counts := map[float64]uint64{}
-			for _, bucket := range h.GetBucket() {
-				counts[bucket.GetUpperBound()] = bucket.GetCumulativeCount()
+// Calls have the label migrated if the driver took over an in-tree plugin, from the
+// moment that it is known; for other drivers nothing is different.
+func TestCallMetrics(t *testing.T) {
+	for driver, want := range map[string]map[string]string{
+		"clone.example.com": {"GetPluginInfo": "none", "CreateVolume": "none"},
+		"ebs.csi.aws.com":   {"GetPluginInfo": "none", "CreateVolume": "true", "DeleteVolume": "false"},
+	} {
+		m := newCallMetrics()
+		m.RecordMetrics("GetPluginInfo", nil, time.Second)
+		m.SetDriverName(driver)
+		var counted csimetrics.CSIMetricsManager = connection.ExtendedCSIMetricsManager{CSIMetricsManager: m}
+		for method, migrated := range want {
+			if method == "GetPluginInfo" {
+				continue
 			}
-			if _, kept := counts[0.005]; !kept || counts[10] != 0 || counts[120] != 0 || counts[300] != 1 {
-				t.Errorf("%s has %v", family.GetName(), counts)
+			with := counted
+			if migrated != "none" {
+				var err error
+				if with, err = counted.WithLabelValues(map[string]string{csimetrics.LabelMigrated: migrated}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			with.RecordMetrics(method, nil, time.Second)
+		}
+		if got := m.HaveAdditionalLabel(csimetrics.LabelMigrated); got != (len(want) > 2) {
+			t.Errorf("driver %q has the label: %t", driver, got)
+		}
+		families, err := prometheus.Gatherers(m.gatherers()).Gather()
+		if err != nil {
+			t.Fatal(err)
+		}
+		found := map[string]string{}
+		for _, family := range families {
+			for _, metric := range family.GetMetric() {
+				labels := map[string]string{"migrated": "none"}
+				for _, pair := range metric.GetLabel() {
+					labels[pair.GetName()] = pair.GetValue()
+				}
+				if method := labels["method_name"]; method != "" {
+					found[method] = labels["migrated"]
+				}
+				if labels["method_name"] != "GetPluginInfo" && labels["driver_name"] != driver {
+					t.Errorf("labels %v of driver %q", labels, driver)
+				}
 			}
 		}
-	}
-	if found != 2 {
-		t.Errorf("there are %d histograms", found)
+		if len(found) != len(want) {
+			t.Errorf("driver %q: calls are counted as %v, want %v", driver, found, want)
+		}
+		for method, migrated := range want {
+			if found[method] != migrated {
+				t.Errorf("driver %q: %s is counted as %q, want %q", driver, method, found[method], migrated)
+			}
+		}
 	}
 }

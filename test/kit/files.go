@@ -16,12 +16,13 @@ import (
 func (e *Env) VolumePath(claim string) string {
 	e.t.Helper()
 	pv := e.PV(claim)
-	if pv.Spec.CSI == nil || pv.Spec.CSI.Driver != e.DriverName {
+	handle := e.handleOf(pv)
+	if handle == "" {
 		e.t.Fatalf("PV %q of claim %q is not of driver %q", pv.Name, claim, e.DriverName)
 	}
-	path := e.Driver.Driver.VolumePath(pv.Spec.CSI.VolumeHandle)
+	path := e.Driver.Driver.VolumePath(handle)
 	if path == "" {
-		e.t.Fatalf("driver %q has no volume %q, which PV %q of claim %q names", e.DriverName, pv.Spec.CSI.VolumeHandle, pv.Name, claim)
+		e.t.Fatalf("driver %q has no volume %q, which PV %q of claim %q names", e.DriverName, handle, pv.Name, claim)
 	}
 	return path
 }

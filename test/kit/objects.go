@@ -2,6 +2,7 @@ package kit
 
 import (
 	"fmt"
+	"path"
 	"strings"
 
 	v1 "k8s.io/api/core/v1"
@@ -150,7 +151,8 @@ func (e *Env) PV(claim string) *v1.PersistentVolume {
 	return pv
 }
 
-// PVs returns the PVs of the test's driver.
+// PVs returns the PVs of the test's driver. Those of the in-tree plugin that it took
+// over (see EBS) have a CSI source beside their own, for whoever looks for their volume.
 func (e *Env) PVs() []v1.PersistentVolume {
 	e.t.Helper()
 	pvs, err := e.pvs()
@@ -167,11 +169,34 @@ func (e *Env) pvs() ([]v1.PersistentVolume, error) {
 	}
 	var ours []v1.PersistentVolume
 	for _, pv := range list.Items {
-		if pv.Spec.CSI != nil && pv.Spec.CSI.Driver == e.DriverName {
+		if handle := e.handleOf(&pv); handle != "" {
+			if pv.Spec.CSI == nil {
+				pv.Spec.CSI = &v1.CSIPersistentVolumeSource{Driver: e.DriverName, VolumeHandle: handle}
+			}
 			ours = append(ours, pv)
 		}
 	}
 	return ours, nil
+}
+
+// EBS and EBSInTree are the name of a CSI driver and of the in-tree plugin that it took
+// over. Written out, and the little that is needed of the translation too, not taken
+// from what the product uses.
+const (
+	EBS       = "ebs.csi.aws.com"
+	EBSInTree = "kubernetes.io/aws-ebs"
+)
+
+// handleOf returns the handle of the PV's volume, "" if that is not of the test's driver.
+func (e *Env) handleOf(pv *v1.PersistentVolume) string {
+	switch {
+	case pv.Spec.CSI != nil && pv.Spec.CSI.Driver == e.DriverName:
+		return pv.Spec.CSI.VolumeHandle
+	case pv.Spec.AWSElasticBlockStore != nil && e.DriverName == EBS:
+		// As it is, or as aws://zone/volume.
+		return path.Base(pv.Spec.AWSElasticBlockStore.VolumeID)
+	}
+	return ""
 }
 
 // WaitPVGone waits until a PV does not exist any more.
