@@ -118,7 +118,7 @@ func Catalogue() []Entry {
 		{SelectorNotSupported, Warning, claim, "A claim with spec.selector cannot be provisioned dynamically.", "Create the claim again without the selector."},
 		{InvalidSize, Warning, claim, "The claim asks for no size, or for one that no volume can have.", "Create the claim again with a positive size below 8Ei."},
 		{InvalidAccessMode, Warning, claim, "An access mode of the claim has no counterpart in CSI.", "Create the claim again with other access modes."},
-		{InvalidClass, Warning, claim, "The StorageClass has parameters that contradict each other or are unknown.", "Correct the class; the claim is then judged again by itself."},
+		{InvalidClass, Warning, claim, "The StorageClass has parameters that contradict each other or are unknown, or is one of an in-tree plugin and cannot be translated for the driver.", "Correct the class; the claim is then judged again by itself."},
 		{ClassOfAnotherDriver, Warning, claim, "The claim's StorageClass was made again for another driver.", "Create the claim again, or restore the class."},
 		{SecretNotFound, Normal, claim, "The Secret that the StorageClass names for creating the volume does not exist.", "Create the Secret; provisioning then starts by itself within 15 seconds."},
 		{SecretNotReadable, Warning, claim, "The Secret that the StorageClass names for creating the volume could not be read.", "Read the error in the event: most likely a rule of RBAC is missing (deploy/kubernetes/rbac-secrets.yaml). It is tried again by itself."},

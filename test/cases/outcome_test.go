@@ -15,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/yaml"
 
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/migration"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/record"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/request"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/secret"
@@ -116,8 +117,13 @@ func outcome(t *testing.T, in input) []string {
 			return words(v)
 		}
 	}
+	plugin := migration.Of(in.Driver.Name)
+	class, v := plugin.Class(in.Class)
+	if !v.Ready() {
+		return words(v)
+	}
 	build := request.Input{
-		Claim: in.Claim, Class: in.Class, Source: from, Name: name, PinnedBytes: in.Recorded.Bytes,
+		Claim: in.Claim, Class: class, Source: from, Name: name, PinnedBytes: in.Recorded.Bytes,
 		DefaultFSType: in.Flags.FSType, ExtraMetadata: in.Flags.Metadata, SingleNodeMultiWriter: can("SINGLE_NODE_MULTI_WRITER"),
 	}
 	attributesClass := ""
@@ -134,7 +140,7 @@ func outcome(t *testing.T, in input) []string {
 	if !v.Ready() {
 		return words(v)
 	}
-	refs, v := secret.Resolve(in.Class, secret.About{
+	refs, v := secret.Resolve(class, secret.About{
 		PV: name, Claim: in.Claim.Name, Namespace: in.Claim.Namespace, Annotations: in.Claim.Annotations,
 	})
 	if !v.Ready() {
@@ -157,6 +163,12 @@ func outcome(t *testing.T, in input) []string {
 		Claim: in.Claim, Class: in.Class, Driver: in.Driver.Name, Identity: "IDENTITY", Request: req, Response: resp,
 		Secrets: refs, AttributesClass: attributesClass, PublishReadOnly: in.Flags.ReadOnly,
 	})
+	if plugin.Is(in.Class.Provisioner) {
+		var err error
+		if pv, err = plugin.FromCSI(pv); err != nil {
+			return append(lines, "reply: "+err.Error())
+		}
+	}
 	return append(lines, flatten("pv", fields(t, func() ([]byte, error) { return json.Marshal(pv) }))...)
 }
 

@@ -119,6 +119,7 @@ func inTreeLife(t *testing.T, env *kit.Env) {
 
 	leave(env, "copy", "src")
 	deletedOnce(t, env, volume, copied)
+	noComplaints(t, env, pv.Name)
 	compare(t, []field{
 		{"CreateVolume calls counted as migrated", counted(p, "CreateVolume", "true"), 2.0},
 		{"CreateVolume calls counted as others", counted(p, "CreateVolume", "false"), 0.0},
@@ -170,8 +171,29 @@ func inTreePVOfOld(t *testing.T, env *kit.Env) {
 		t.Errorf("content source is %q, want %q", got, volume)
 	}
 	copied := ebs(t, env, "copy")
+	env.Eventually("the PV is ours to delete", func() error {
+		pv := env.PV("src")
+		if pv.Annotations["pv.kubernetes.io/migrated-to"] != kit.EBS || !slices.Contains(pv.Finalizers, "external-provisioner.volume.kubernetes.io/finalizer") {
+			return fmt.Errorf("its annotations are %v, its finalizers %v", pv.Annotations, pv.Finalizers)
+		}
+		return nil
+	})
 	leave(env, "src", "copy")
 	deletedOnce(t, env, volume, copied)
+	noComplaints(t, env, pv.Name)
+}
+
+// noComplaints checks that nobody, the PV controller least of all, has told anything
+// wrong about a PV.
+func noComplaints(t *testing.T, env *kit.Env, pv string) {
+	t.Helper()
+	list, err := env.Admin.CoreV1().Events("").List(env.Ctx, metav1.ListOptions{FieldSelector: "involvedObject.kind=PersistentVolume,involvedObject.name=" + pv})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, event := range list.Items {
+		t.Errorf("PV %q: %s %s: %s", pv, event.Type, event.Reason, event.Message)
+	}
 }
 
 func inTreeAndCSI(t *testing.T, env *kit.Env) {
