@@ -23,11 +23,7 @@ import (
 // cluster of its own, and its parts run one after the other and leave nothing behind.
 func TestADriverThatTookOverAnInTreePlugin(t *testing.T) {
 	t.Parallel()
-	world := kit.StartCluster(t, cluster.Options{AuditLog: true})
-	for _, part := range []struct {
-		name string
-		try  func(*testing.T, *kit.Env)
-	}{
+	oneByOne(t, kit.StartCluster(t, cluster.Options{AuditLog: true}), []part{
 		{"a class of the plugin is provisioned, cloned and deleted", inTreeLife},
 		{"a PV from before the migration is a source and is deleted", inTreePVOfOld},
 		{"both kinds of classes clone each other's volumes", inTreeAndCSI},
@@ -37,9 +33,22 @@ func TestADriverThatTookOverAnInTreePlugin(t *testing.T) {
 		{"a volume that is attached is not deleted", inTreeAttached},
 		{"claims that were given to the plugin", inTreeGiven},
 		{"claims of other plugins are left alone", inTreeOthers},
-	} {
-		t.Run(part.name, func(t *testing.T) {
-			part.try(t, kit.New(t, kit.On(world),
+		{"a snapshot is restored in a class of the plugin", inTreeRestore}, // the last: it installs the kinds
+	})
+}
+
+// part of a test.
+type part struct {
+	name string
+	try  func(*testing.T, *kit.Env)
+}
+
+// oneByOne runs the parts with a driver that took over a plugin, in a class of the plugin.
+func oneByOne(t *testing.T, world *kit.World, parts []part) {
+	t.Helper()
+	for _, p := range parts {
+		t.Run(p.name, func(t *testing.T) {
+			p.try(t, kit.New(t, kit.On(world),
 				kit.DriverName(func(string) string { return kit.EBS }),
 				kit.ChangeClass(func(class *storagev1.StorageClass) {
 					class.Provisioner = kit.EBSInTree
@@ -194,6 +203,24 @@ func noComplaints(t *testing.T, env *kit.Env, pv string) {
 	for _, event := range list.Items {
 		t.Errorf("PV %q: %s %s: %s", pv, event.Type, event.Reason, event.Message)
 	}
+}
+
+// inTreeRestore: the snapshotter takes snapshots of CSI volumes only.
+func inTreeRestore(t *testing.T, env *kit.Env) {
+	env.InstallSnapshots()
+	env.StartSnapshotter()
+	env.StartProvisioner(noBackOff, noBackOffMax)
+	env.Create(env.Claim("src", kit.Class(ebsCSI(env))))
+	env.WaitBound("src")
+	env.WriteFile("src", "file", []byte("content of monday"))
+	env.TakeSnapshot("monday", "src")
+	env.WaitSnapshot("monday")
+	env.Create(env.Claim("data", kit.RestoreOf("monday")))
+	env.WaitBound("data")
+	sameContent(t, env, "data", "src")
+	ebs(t, env, "data")
+	hearAll(env, "data", made(env, "data")...)
+	leave(env, "data", "src")
 }
 
 func inTreeAndCSI(t *testing.T, env *kit.Env) {
