@@ -21,7 +21,7 @@ import (
 
 // TestADriverThatTookOverAnInTreePlugin needs a driver of a certain name, so it has a
 // cluster of its own, and its parts run one after the other and leave nothing behind.
-func TestADriverThatTookOverAnInTreePlugin(t *testing.T) {
+func TestADriverThatTookOverAnInTreePlugin(t *testing.T) { //nolint:tparallel // its parts share the name of a driver
 	t.Parallel()
 	oneByOne(t, kit.StartCluster(t, cluster.Options{AuditLog: true}), []part{
 		{"a class of the plugin is provisioned, cloned and deleted", inTreeLife},
