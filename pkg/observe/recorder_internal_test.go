@@ -324,6 +324,8 @@ func TestProgressDoesNotHoldUpWhatPeopleWaitFor(t *testing.T) {
 		r.Say(claimOf(fmt.Sprint("waiting-", i)), notFound())
 	}
 	eventually(t, "whoever waits is told", func() bool { return len(s.kept()) == claims })
+	// Progress comes behind that, and may only just begin.
+	eventually(t, "progress is told", func() bool { return progress.Load() > 0 })
 	if n := progress.Load(); n != 1 {
 		t.Errorf("%d events of progress were on their way at once, want 1", n)
 	}
