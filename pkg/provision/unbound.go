@@ -71,6 +71,9 @@ func (p *Provisioner) letGo(ctx context.Context, pv *v1.PersistentVolume) error 
 	if err != nil {
 		return err
 	}
+	// Before the PV goes: its handle is then known to nobody, and the answer may get lost.
+	p.Tell(pv, verdict.Refused(verdict.VolumeKept,
+		"PV %q was deleted although no claim had it; its volume %q was not deleted: if nobody needs it, delete it in the storage", pv.Name, pv.Spec.CSI.VolumeHandle))
 	_, err = p.Client.CoreV1().PersistentVolumes().Patch(ctx, pv.Name, types.StrategicMergePatchType, patch, metav1.PatchOptions{})
 	switch {
 	case apierrors.IsNotFound(err), apierrors.IsConflict(err):
@@ -78,8 +81,6 @@ func (p *Provisioner) letGo(ctx context.Context, pv *v1.PersistentVolume) error 
 	case err != nil:
 		return fmt.Errorf("taking the finalizer off PV %q: %w", pv.Name, err)
 	}
-	p.Tell(pv, verdict.Refused(verdict.VolumeKept,
-		"PV %q was deleted although no claim had it; its volume %q was not deleted: if nobody needs it, delete it in the storage", pv.Name, pv.Spec.CSI.VolumeHandle))
 	klog.FromContext(ctx).Info("A PV was deleted that no claim had; its volume is kept", "pv", klog.KObj(pv), "volumeID", pv.Spec.CSI.VolumeHandle)
 	return nil
 }
