@@ -3,6 +3,7 @@ package integration
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -451,5 +452,22 @@ func TestKitTellsWhatAProvisionerUses(t *testing.T) {
 	rss, own := float64(p.RSS()), p.Metric("process_resident_memory_bytes")
 	if rss < own/2 || rss > own*2 {
 		t.Errorf("memory is %.0f bytes, by its own metric %.0f", rss, own)
+	}
+}
+
+func TestKitDoesNotTakeAnEventOfThePVControllerForOneOfTheProvisioner(t *testing.T) {
+	t.Parallel()
+	env := kit.New(t)
+	env.Create(env.Claim("data", kit.Class(env.Class+"-none")))
+	env.Eventually("the PV controller says that there is no such class", func() error {
+		for _, event := range env.Events("data") {
+			if event.Reason == "ProvisioningFailed" && event.Source.Component == "persistentvolume-controller" {
+				return nil
+			}
+		}
+		return errors.New("it does not")
+	})
+	if n := env.CountEvents("data", "ProvisioningFailed"); n != 0 {
+		t.Errorf("claim has %d events of a provisioner that does not run", n)
 	}
 }
