@@ -55,6 +55,8 @@ type abilities struct {
 	// publishes: its volumes are attached to be used; modifies: it has
 	// VolumeAttributesClasses; restores: it has snapshots.
 	publishes, modifies, restores bool
+	// hasTopology: its volumes may be reachable from some nodes only, and that counts.
+	hasTopology bool
 }
 
 // look finds out what RBAC lets us do, and tells which rules are missing.
@@ -76,6 +78,11 @@ func look(ctx context.Context, client kubernetes.Interface, o *options.Options, 
 		grants := informers.ReferenceGrants()
 		a.grants = may(ctx, client, right{grants.Group, grants.Resource, []string{"list", "watch"},
 			"clones of sources in other namespaces wait until it is granted"})
+	}
+	if driver.hasTopology {
+		const without = "nothing is provisioned or deleted before it is granted: the driver has topology, so it must be known where its nodes are (or start with --feature-gates=Topology=false, if its volumes can be used on all nodes)"
+		may(ctx, client, right{"", "nodes", []string{"list", "watch"}, without})
+		may(ctx, client, right{"storage.k8s.io", "csinodes", []string{"list", "watch"}, without})
 	}
 	if driver.restores {
 		snapshots := informers.VolumeSnapshots()

@@ -33,6 +33,7 @@ import (
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/migration"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/observe"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/options"
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/places"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/provision"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/record"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/source"
@@ -84,6 +85,7 @@ type house struct {
 	protection  protectors
 	provisioner *provision.Provisioner
 	driver      *csidriver.Driver
+	places      *places.Places    // where the driver runs; nil without topology
 	plugin      *migration.Plugin // that the driver took over; nil for none
 	engine      *controller.ProvisionController
 	workers     *sync.WaitGroup
@@ -93,7 +95,8 @@ type house struct {
 func build(ctx context.Context, o *options.Options, clients clients, driver *csidriver.Driver, p parts) (*house, error) {
 	client := clients.typed
 	publishes := driver.Controller[csi.ControllerServiceCapability_RPC_PUBLISH_UNPUBLISH_VOLUME]
-	access := look(ctx, client, o, abilities{publishes, driver.CanModify(), driver.CanRestore()})
+	hasTopology := o.Topology && driver.HasTopology()
+	access := look(ctx, client, o, abilities{publishes, driver.CanModify(), driver.CanRestore(), hasTopology})
 	keys := wellknown.RecordOf(driver.Name)
 	naming := record.Naming{Prefix: o.VolumeNamePrefix, UUIDLength: o.VolumeNameUUIDLength}
 	books := ledger.New(o.Timeout, clock.RealClock{})
@@ -105,6 +108,7 @@ func build(ctx context.Context, o *options.Options, clients clients, driver *csi
 	wanted := informers.Wanted{
 		Attachments:       publishes || strict && access.attachments,
 		AttributesClasses: access.attributesClasses,
+		Nodes:             hasTopology,
 		Served:            access.servedToUs(client),
 	}
 	if o.CrossNamespace {
@@ -122,13 +126,18 @@ func build(ctx context.Context, o *options.Options, clients clients, driver *csi
 		return nil, err
 	}
 
+	if hasTopology {
+		if h.places, err = places.Watch(driver.Name, h.caches, h.nodeChanged); err != nil {
+			return nil, err
+		}
+	}
 	component := driver.Name + "/csi-clone-provisioner"
 	h.recorder = observe.NewRecorder(ctx, client, component, clock.RealClock{})
 	writer := claimwriter.New(client, !access.patchClaims)
 	if strict {
 		h.pods = inuse.New(client, waiters{h}, clock.RealClock{})
 	}
-	h.provisioner = provision.New(provision.Config{
+	config := provision.Config{
 		Client: client, Dynamic: clients.dynamic, Caches: h.caches, Driver: driver, Migration: h.plugin, Ledger: books, Keys: keys, Naming: naming,
 		Identity:        fmt.Sprintf("%d-%d-%s", time.Now().UnixMilli(), rand.IntN(10000), driver.Name),
 		DefaultFSType:   o.DefaultFSType,
@@ -142,7 +151,14 @@ func build(ctx context.Context, o *options.Options, clients clients, driver *csi
 		AttributesClasses: o.AttributesClasses == options.GateOn || o.AttributesClasses == options.GateAuto && !access.attributesMissing,
 		Tell:              h.recorder.SayOfPV,
 		Finished:          h.enqueue,
-	})
+
+		StrictTopology:    o.StrictTopology,
+		ImmediateTopology: o.ImmediateTopology,
+	}
+	if h.places != nil {
+		config.Places = h.places
+	}
+	h.provisioner = provision.New(config)
 	h.protection = h.protect(o, clients, writer, recorded)
 	claims := informers.NewFacade(h.caches.OwnClaims, func(obj any) bool {
 		claim, ok := obj.(*v1.PersistentVolumeClaim)
@@ -219,6 +235,12 @@ func engineOptions(o *options.Options, h *house, claims, pvs *informers.Facade, 
 	}
 }
 
+// nodeChanged has the claims looked at that wait for the node, or for any.
+func (h *house) nodeChanged(node string) {
+	h.intake.Wake(waitlist.Node(node))
+	h.intake.Wake(waitlist.Nodes())
+}
+
 // enqueue breaks the circle between provisioner and intake.
 func (h *house) enqueue(namespace, name string, uid types.UID) {
 	h.intake.Enqueue(namespace, name, uid)
@@ -282,6 +304,11 @@ func (h *house) run(ctx context.Context, started func()) error {
 	if err := h.caches.Start(ctx); err != nil {
 		return err
 	}
+	if h.places != nil {
+		if err := h.places.Wait(ctx); err != nil {
+			return err
+		}
+	}
 	debug.FreeOSMemory() // filling the caches took more than keeping them does
 	var running sync.WaitGroup
 	group := []func() error{
@@ -323,7 +350,7 @@ func (p planner) Judge(claim *v1.PersistentVolumeClaim, recorded bool, before fu
 	if !v.Ready() {
 		return intake.Admission{}, v
 	}
-	admission := intake.Admission{Source: plan.Source, Pins: plan.Pins(), Node: plan.Node, Stale: plan.Stale}
+	admission := intake.Admission{Source: plan.Source, Pins: plan.Pins(), Node: plan.Node, OutOfReach: plan.OutOfReach, Stale: plan.Stale}
 	if plan.Snapshot != nil {
 		admission.Snapshot = plan.Snapshot
 	}

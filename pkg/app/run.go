@@ -7,7 +7,6 @@ import (
 	"os"
 
 	"github.com/KimMachineGun/automemlimit/memlimit"
-	"github.com/container-storage-interface/spec/lib/go/csi"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
@@ -81,9 +80,6 @@ func run(ctx context.Context, o *options.Options, p parts, lost func(error)) err
 			klog.FromContext(ctx).V(4).Info("Closing the connection to the driver", "err", err)
 		}
 	}()
-	if o.Topology && driver.Plugin[csi.PluginCapability_Service_VOLUME_ACCESSIBILITY_CONSTRAINTS] {
-		return fmt.Errorf("driver %q has topology (VOLUME_ACCESSIBILITY_CONSTRAINTS), which this version does not support yet; its volumes would be reachable from any node in name only. If they really are, start with --feature-gates=Topology=false", driver.Name)
-	}
 	h, err := build(ctx, o, clients, driver, p)
 	if err != nil {
 		return err

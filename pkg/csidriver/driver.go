@@ -155,6 +155,12 @@ func (d *Driver) CanRestore() bool {
 	return d.Controller[csi.ControllerServiceCapability_RPC_CREATE_DELETE_SNAPSHOT]
 }
 
+// HasTopology says whether volumes may be reachable from some nodes only
+// (VOLUME_ACCESSIBILITY_CONSTRAINTS).
+func (d *Driver) HasTopology() bool {
+	return d.Plugin[csi.PluginCapability_Service_VOLUME_ACCESSIBILITY_CONSTRAINTS]
+}
+
 // CanModify says whether the driver reports MODIFY_VOLUME.
 func (d *Driver) CanModify() bool {
 	return d.Controller[csi.ControllerServiceCapability_RPC_MODIFY_VOLUME]

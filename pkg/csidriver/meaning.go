@@ -53,6 +53,19 @@ func Meaning(err error) ledger.Answer {
 // RESOURCE_EXHAUSTED.
 func CuredElsewhere(err error) bool { return status.Code(err) == codes.ResourceExhausted }
 
+// SourceRefused says whether a driver may answer so that it cannot copy a source to where
+// the volume had to be. Source: CSI spec, CreateVolume errors: RESOURCE_EXHAUSTED for the
+// place, INVALID_ARGUMENT and NOT_FOUND for the source, and what the error scheme has for
+// calls that the state of things does not allow.
+func SourceRefused(err error) bool {
+	switch status.Code(err) {
+	case codes.ResourceExhausted, codes.InvalidArgument, codes.NotFound, codes.FailedPrecondition, codes.OutOfRange, codes.Unimplemented:
+		return true
+	default:
+		return false
+	}
+}
+
 // Explain wraps a driver's error in words for the user: who answered what to
 // which call, the driver's own text last. The gRPC status stays reachable.
 func Explain(driver, call, volume string, err error) error {

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	v1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/cache"
@@ -81,6 +82,10 @@ func (p packer) transform(obj any) (any, error) {
 		if p.foreignVolume(object) {
 			return p.packVolume(object), nil
 		}
+	case *v1.Node:
+		return packNode(object), nil
+	case *storagev1.CSINode:
+		return p.packCSINode(object), nil
 	}
 	if object, ok := obj.(metav1.Object); ok && object.GetManagedFields() != nil {
 		object.SetManagedFields(nil)

@@ -60,6 +60,8 @@ type Set struct {
 	Snapshots   cache.SharedIndexInformer
 	// AttributesClasses, of volumes, are nil unless asked for.
 	AttributesClasses cache.SharedIndexInformer
+	// Nodes and CSINodes are nil unless asked for.
+	Nodes, CSINodes cache.SharedIndexInformer
 
 	inTree   InTree
 	factory  informers.SharedInformerFactory
@@ -76,6 +78,8 @@ type Wanted struct {
 	Attachments bool
 	// AttributesClasses asks for VolumeAttributesClasses, which must be served.
 	AttributesClasses bool
+	// Nodes asks for Nodes and CSINodes.
+	Nodes bool
 	// Grants asks for ReferenceGrants, and Snapshots for VolumeSnapshots.
 	Grants, Snapshots dynamic.Interface
 	// Served says, when it is asked by Start, that the API server has them and lets us read
@@ -143,6 +147,9 @@ func New(client kubernetes.Interface, driver string, keys Keys, wanted Wanted) (
 	}
 	if wanted.AttributesClasses {
 		s.AttributesClasses = f.Storage().V1().VolumeAttributesClasses().Informer()
+	}
+	if wanted.Nodes {
+		s.Nodes, s.CSINodes = f.Core().V1().Nodes().Informer(), f.Storage().V1().CSINodes().Informer()
 	}
 	if !wanted.Attachments {
 		return s, nil

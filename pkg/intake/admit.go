@@ -37,6 +37,9 @@ func (i *Intake) consider(ctx context.Context, k key, claim *v1.PersistentVolume
 		klog.FromContext(ctx).V(4).Info("Claim is not admitted", "verdict", v.Kind, "reason", v.Reason, "message", v.Message)
 		i.Protector.Unhold(k.uid)
 		i.Recorder.Say(claim, v)
+		if v.Kind == verdict.GiveBack {
+			return i.giveBack(ctx, k, claim)
+		}
 		return nil
 	}
 	i.waiting.Drop(k)

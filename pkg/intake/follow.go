@@ -124,7 +124,13 @@ func (i *Intake) followWork(ctx context.Context, k key, claim *v1.PersistentVolu
 	switch {
 	case i.sourceDeleting(claim) && nothing && (state == ledger.Clean || !v.Ready()):
 		return i.release(ctx, k, claim, ledger.Idle, ledger.Clean, ledger.Closed)
+	case nothing && v.Kind == verdict.GiveBack:
+		i.Recorder.Say(claim, v)
+		return i.reschedule(ctx, k, claim)
 	case nothing && v.Ready() && admission.Node != "" && i.Ledger.Elsewhere(k.uid):
+		if admission.OutOfReach.Reason != "" {
+			i.Recorder.Say(claim, admission.OutOfReach)
+		}
 		return i.reschedule(ctx, k, claim)
 	case nothing && v.Ready() && admission.Stale:
 		// It is put on record anew before anything is asked.

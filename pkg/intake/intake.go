@@ -59,9 +59,11 @@ type Admission struct {
 	Snapshot metav1.Object
 	// Pins go into the record.
 	Pins record.Pins
-	// Node that the scheduler has chosen, if the volume must be reachable from there
-	// (delayed binding); else empty.
+	// Node that the scheduler has chosen; empty if it has not.
 	Node string
+	// OutOfReach is what is to be told if nothing could be copied to that node because the
+	// source cannot be used there; empty if it can.
+	OutOfReach verdict.Verdict
 	// Stale: nothing exists, and the record says something else than what would be
 	// asked for now, because the source has grown or somebody changed it.
 	Stale bool

@@ -65,9 +65,15 @@ func (i *Intake) tidy(ctx context.Context, claim *v1.PersistentVolumeClaim) erro
 // volume could not be made for the chosen node, but perhaps can for another one.
 // Record and node go in one write, so that nobody works on one without the other.
 func (i *Intake) reschedule(ctx context.Context, k key, claim *v1.PersistentVolumeClaim) error {
-	if !i.close(k, ledger.Clean) {
+	if !i.close(k, ledger.Clean, ledger.Idle) {
 		return nil
 	}
+	return i.giveBack(ctx, k, claim)
+}
+
+// giveBack takes the node that the scheduler has chosen off a claim for which nothing
+// exists, with the record if it has one.
+func (i *Intake) giveBack(ctx context.Context, k key, claim *v1.PersistentVolumeClaim) error {
 	i.letGo(k)
 	patch, err := record.GiveBack(i.Keys, claim)
 	if err != nil {

@@ -33,6 +33,8 @@ func (o *Options) Flags() *pflag.FlagSet {
 	f.BoolVar(&o.ControllerPublishReadOnly, "controller-publish-readonly", false, "mark the PV of a claim whose only access mode is ReadOnlyMany as read-only")
 	f.BoolVar(&o.PreventVolumeModeConversion, "prevent-volume-mode-conversion", true, "refuse to restore a snapshot in another volumeMode than that of the volume that it was taken of, unless an administrator has allowed it on the VolumeSnapshotContent")
 	f.DurationVar(&o.SnapshotOrphanSweepInterval, "snapshot-orphan-sweep-interval", 5*time.Minute, "how often VolumeSnapshots are looked for that are protected for nothing, because a process was killed; those that this process has protected are let go without; 0 for never")
+	f.BoolVar(&o.StrictTopology, "strict-topology", false, "ask the driver for volumes that can be used on the node that the scheduler has chosen, and tell it of no other place; else the node's place is only the first of those that are named")
+	f.BoolVar(&o.ImmediateTopology, "immediate-topology", true, "name the driver all places of the cluster for a claim without a chosen node (Immediate binding) whose StorageClass has no allowedTopologies; false names none")
 	f.StringVar((*string)(&o.ClonePolicy), "clone-policy", string(Strict), "which rules a clone must obey: strict enforces the whole documented contract; compatible allows, as the incumbent does, a source of another StorageClass and a source that is in use (its clone may lack what a running pod has not written yet)")
 	f.StringVar((*string)(&o.ProvisioningRecord), "provisioning-record", string(RecordAll), "which claims are put on record (a finalizer and annotations) while their volume may exist without a PV, so that nothing is lost when this process dies: all, sources (only those with a data source) or off (none; what is on record is finished, and the metric csi_clone_provisioner_claims_recorded is 0 when that is done: then the provisioner can be replaced by one that knows no records)")
 	f.Float64Var(&o.KubeAPIQPS, "kube-api-qps", 0, "limit of requests to the API server per second; 0 for no limit on this side (the incumbent's default is 5)")
@@ -61,7 +63,6 @@ func compatibilityFlags(f *pflag.FlagSet) {
 	f.Bool("automaxprocs", false, "accepted for compatibility, without effect: the Go runtime heeds the container's CPU limit by itself")
 	f.Bool("node-deployment-immediate-binding", true, "accepted for compatibility, without effect until --node-deployment is supported")
 	f.Bool("capacity-for-immediate-binding", false, "accepted for compatibility, without effect until --enable-capacity is supported")
-	f.Bool("immediate-topology", true, "accepted for compatibility, without effect until topology is supported")
 	for _, i := range inert() {
 		f.String(i.name, i.none, "accepted for compatibility, without effect: "+i.what)
 	}
@@ -83,7 +84,6 @@ func deferred() []deferredFlag {
 	return []deferredFlag{
 		{"enable-capacity", "false", "CSIStorageCapacity objects"},
 		{"node-deployment", "false", "one provisioner per node"},
-		{"strict-topology", "false", "topology"},
 	}
 }
 

@@ -62,6 +62,8 @@ type Options struct {
 	// Topology and CrossNamespace: the feature gates Topology and
 	// CrossNamespaceVolumeDataSource.
 	Topology, CrossNamespace bool
+	// StrictTopology and ImmediateTopology: --strict-topology and --immediate-topology.
+	StrictTopology, ImmediateTopology bool
 	// AttributesClasses is the feature gate VolumeAttributesClass.
 	AttributesClasses Gate
 	// ClonePolicy says which rules of the clone contract hold.

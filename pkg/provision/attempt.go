@@ -59,6 +59,9 @@ func (p *Provisioner) attempt(ctx context.Context, turn *ledger.Turn, claim *v1.
 	}
 	resp, err := p.call(ctx, turn, req, with, attributesClass)
 	if err != nil {
+		if plan.OutOfReach.Reason != "" && csidriver.SourceRefused(err) {
+			turn.Elsewhere()
+		}
 		return nil, "", err
 	}
 	if err := volume.Check(req, resp); err != nil {
@@ -75,7 +78,7 @@ func (p *Provisioner) attempt(ctx context.Context, turn *ledger.Turn, claim *v1.
 	refs.Provisioner = with.ref
 	pv = volume.Build(volume.Input{
 		Claim: claim, Class: plan.Class, Driver: p.Driver.Name, Identity: p.Identity,
-		Request: req, Response: resp, Secrets: refs, AttributesClass: attributesClass, PublishReadOnly: p.PublishReadOnly,
+		Request: req, Response: resp, Secrets: refs, AttributesClass: attributesClass, PublishReadOnly: p.PublishReadOnly, Topology: p.Places != nil,
 	})
 	saved, err := p.asSaved(plan.Class, pv)
 	if err != nil {

@@ -34,10 +34,12 @@ type Plan struct {
 	// AttributesClass is the claim's VolumeAttributesClass, heeded in the request; empty
 	// for none.
 	AttributesClass string
-	// Node that the scheduler has chosen, with delayed binding.
+	// Node that the scheduler has chosen; empty if it has not.
 	Node string
-	// Stale: nothing exists, and the record pins other bytes, another source or another Secret
-	// than are to be asked for now. Who took over after a crash would repeat the request with
+	// OutOfReach: the source of the clone cannot be used on that node.
+	OutOfReach verdict.Verdict
+	// Stale: nothing exists, and the record pins other bytes, places, another source or another
+	// Secret than are to be asked for now. Who took over after a crash would repeat the request with
 	// those.
 	Stale bool
 }
@@ -75,7 +77,15 @@ func (p *Provisioner) Plan(claim *v1.PersistentVolumeClaim, recorded bool, befor
 	if !v.Ready() {
 		return Plan{}, v
 	}
-	req, v := p.build(claim, asked, src, attributes, name)
+	node := claim.Annotations[wellknown.SelectedNode]
+	unconsumed := delayed(class) && node == ""
+	var where *csi.TopologyRequirement
+	if !unconsumed {
+		if where, v = p.accessibility(claim, asked, facts.SourcePV, p.mayExistOnRecord(claim), before); !v.Ready() {
+			return Plan{}, v
+		}
+	}
+	req, v := p.build(claim, asked, src, attributes, name, where)
 	if !v.Ready() {
 		return Plan{}, v
 	}
@@ -86,14 +96,13 @@ func (p *Provisioner) Plan(claim *v1.PersistentVolumeClaim, recorded bool, befor
 	if begun := p.begunWith(claim, asked, name); !begun.IsZero() {
 		refs.Provisioner = begun
 	}
-	plan := Plan{Class: class, Source: facts.Source, Snapshot: facts.Snapshot, Request: req, Secrets: refs}
+	if unconsumed {
+		return Plan{}, verdict.Ignored("", "waits for its first consumer")
+	}
+	plan := Plan{Class: class, Source: facts.Source, Snapshot: facts.Snapshot, Request: req, Secrets: refs, Node: node}
+	plan.OutOfReach = p.outOfReach(claim, facts.SourcePV)
 	if attributes != nil {
 		plan.AttributesClass = attributes.Name
-	}
-	if delayed(class) {
-		if plan.Node = claim.Annotations[wellknown.SelectedNode]; plan.Node == "" {
-			return Plan{}, verdict.Ignored("", "waits for its first consumer")
-		}
 	}
 	plan.Stale = p.stale(claim, plan.Pins())
 	return plan, verdict.Verdict{}
@@ -106,7 +115,7 @@ func (p *Provisioner) stale(claim *v1.PersistentVolumeClaim, now record.Pins) bo
 	if !record.On(p.Keys, claim) || p.mayExist(claim) || kept != "" && kept == found.ContentSource {
 		return false
 	}
-	return found.RequiredBytes != 0 && (found.RequiredBytes != now.RequiredBytes || found.Secret != now.Secret) ||
+	return found.RequiredBytes != 0 && (found.RequiredBytes != now.RequiredBytes || found.Secret != now.Secret || found.Topology != now.Topology) ||
 		found.ContentSource != "" && found.ContentSource != now.ContentSource
 }
 
@@ -212,15 +221,15 @@ func older(claim, than *v1.PersistentVolumeClaim) bool {
 	return claim.UID < than.UID
 }
 
-func (p *Provisioner) build(claim *v1.PersistentVolumeClaim, class *storagev1.StorageClass, src *source.Volume, attributes *storagev1.VolumeAttributesClass, name string) (*csi.CreateVolumeRequest, verdict.Verdict) {
+func (p *Provisioner) build(claim *v1.PersistentVolumeClaim, class *storagev1.StorageClass, src *source.Volume, attributes *storagev1.VolumeAttributesClass, name string, where *csi.TopologyRequirement) (*csi.CreateVolumeRequest, verdict.Verdict) {
 	in := request.Input{
-		Claim: claim, Class: class, Source: src, Attributes: attributes, Name: name,
+		Claim: claim, Class: class, Source: src, Attributes: attributes, Name: name, Accessibility: where,
 		DefaultFSType: p.DefaultFSType, ExtraMetadata: p.ExtraMetadata,
 		SingleNodeMultiWriter: p.Driver.Controller[csi.ControllerServiceCapability_RPC_SINGLE_NODE_MULTI_WRITER],
 	}
 	// Bytes are repeated only as long as an earlier request may have made something:
 	// after that the source may have grown beyond them.
-	if record.On(p.Keys, claim) && p.mayExist(claim) {
+	if p.mayExistOnRecord(claim) {
 		in.PinnedBytes = record.Pinned(p.Keys, p.Naming, claim).RequiredBytes
 	}
 	return request.Build(in)
@@ -229,7 +238,7 @@ func (p *Provisioner) build(claim *v1.PersistentVolumeClaim, class *storagev1.St
 // begunWith returns the Secret that the record of an earlier process names, if it can be
 // believed and something may have been made with it.
 func (p *Provisioner) begunWith(claim *v1.PersistentVolumeClaim, class *storagev1.StorageClass, name string) secret.Ref {
-	if !record.On(p.Keys, claim) || !p.mayExist(claim) {
+	if !p.mayExistOnRecord(claim) {
 		return secret.Ref{}
 	}
 	ref := secret.Parse(record.Pinned(p.Keys, p.Naming, claim).Secret)
@@ -252,6 +261,11 @@ func (p *Provisioner) vouchedFor(ref secret.Ref, class, namespace string) bool {
 func (p *Provisioner) mayExist(claim *v1.PersistentVolumeClaim) bool {
 	state, known := p.Ledger.State(claim.UID)
 	return !known || state == ledger.Unknown
+}
+
+// mayExistOnRecord says whether the claim is on record and a volume may exist for it.
+func (p *Provisioner) mayExistOnRecord(claim *v1.PersistentVolumeClaim) bool {
+	return record.On(p.Keys, claim) && p.mayExist(claim)
 }
 
 func delayed(class *storagev1.StorageClass) bool {

@@ -17,6 +17,7 @@ import (
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/ledger"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/migration"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/record"
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/topology"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/verdict"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/wellknown"
 )
@@ -54,6 +55,10 @@ type Config struct {
 	OtherNamespaces bool
 	// KeepMode: --prevent-volume-mode-conversion.
 	KeepMode bool
+	// Places is where the driver runs; nil if it has no topology, or that does not count.
+	Places Places
+	// StrictTopology: --strict-topology; ImmediateTopology: --immediate-topology.
+	StrictTopology, ImmediateTopology bool
 	// AttributesClasses: the feature gate VolumeAttributesClass.
 	AttributesClasses bool
 	// Tell tells a verdict about a PV in an event.
@@ -61,6 +66,14 @@ type Config struct {
 	// Finished is called after each turn that the engine took, for the claim
 	// with that name and uid: what is known of it may have changed.
 	Finished func(namespace, name string, uid types.UID)
+}
+
+// Places is where the driver runs.
+type Places interface {
+	// Of returns what is known of the node.
+	Of(node string) topology.Node
+	// All returns every place, sorted; it is shared.
+	All() []topology.Term
 }
 
 // Provisioner makes and deletes volumes. It implements the engine's Provisioner,

@@ -258,7 +258,7 @@ func (p *Provisioner) rebuildFrom(claim *v1.PersistentVolumeClaim, src *source.V
 	} else {
 		past.lacking = lacksAttributes(p.attributesOf(claim), v)
 	}
-	if past.request, v = p.build(claim, class, src, attributes, name); !v.Ready() {
+	if past.request, v = p.build(claim, class, src, attributes, name, p.whereBefore(claim, class)); !v.Ready() {
 		return pastCall{}, errors.New(v.Message)
 	}
 	if past.secret = p.begunWith(claim, class, name); !past.secret.IsZero() {

@@ -26,6 +26,9 @@ type Pins struct {
 	ContentSource string
 	// Secret with which the driver is called, as namespace/name; "" for none.
 	Secret string
+	// Topology is how the places begin that CreateVolume is asked to prefer, as
+	// topology.Format writes it; "" for none.
+	Topology string
 }
 
 // annotations are the pins as they stand on a claim, by key; "" stands for none.
@@ -35,6 +38,7 @@ func annotations(keys wellknown.Record, pins Pins) map[string]string {
 		keys.RequiredBytes: strconv.FormatInt(pins.RequiredBytes, 10),
 		keys.ContentSource: pins.ContentSource,
 		keys.Secret:        pins.Secret,
+		keys.Topology:      pins.Topology,
 	}
 }
 
@@ -112,11 +116,13 @@ func Pinned(keys wellknown.Record, naming Naming, claim *v1.PersistentVolumeClai
 // Asked is Pinned without the name. The bytes are believed if they are no less than the
 // claim asks for. The content source is believed if it can be read; nothing tells whether
 // it was ours, so nothing may be copied for its sake alone. The Secret is returned as it
-// stands: whether it can be believed is for the class to say (secret.CouldBe).
+// stands: whether it can be believed is for the class to say (secret.CouldBe), and so is
+// the topology.
 func Asked(keys wellknown.Record, claim *v1.PersistentVolumeClaim) Pins {
 	p := Pins{
 		ContentSource: FormatSource(ParseSource(claim.Annotations[keys.ContentSource])),
 		Secret:        claim.Annotations[keys.Secret],
+		Topology:      claim.Annotations[keys.Topology],
 	}
 	request := claim.Spec.Resources.Requests[v1.ResourceStorage]
 	bytes, err := strconv.ParseInt(claim.Annotations[keys.RequiredBytes], 10, 64)

@@ -6,6 +6,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
+
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/topology"
 )
 
 // The two kinds of a content source, as the record writes them.
@@ -24,6 +26,7 @@ func Of(req *csi.CreateVolumeRequest) Pins {
 		VolumeName:    req.GetName(),
 		RequiredBytes: req.GetCapacityRange().GetRequiredBytes(),
 		ContentSource: FormatSource(req.GetVolumeContentSource()),
+		Topology:      topology.Format(req.GetAccessibilityRequirements()),
 	}
 }
 

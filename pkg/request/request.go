@@ -28,6 +28,8 @@ type Input struct {
 	// PinnedBytes is the required capacity that an earlier attempt put on
 	// record; 0 lets RequiredBytes decide.
 	PinnedBytes int64
+	// Accessibility is from where the volume must be reachable; nil for no requirement.
+	Accessibility *csi.TopologyRequirement
 	// DefaultFSType is used when the class names none. May be empty.
 	DefaultFSType string
 	// ExtraMetadata adds the names of claim and PV to the parameters.
@@ -72,6 +74,8 @@ func Build(in Input) (*csi.CreateVolumeRequest, verdict.Verdict) {
 		Parameters:          parameters,
 		VolumeContentSource: contentSource(in.Source),
 		MutableParameters:   mutable,
+
+		AccessibilityRequirements: in.Accessibility,
 	}, verdict.Verdict{}
 }
 

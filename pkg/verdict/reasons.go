@@ -47,6 +47,12 @@ const (
 	RestoreModeMismatch    Reason = "RestoreVolumeModeMismatch"
 	DriverLacks            Reason = "DriverCapabilityMissing"
 	VolumeNameTaken        Reason = "VolumeNameTaken"
+	NodeNotFound           Reason = "SelectedNodeNotFound"
+	NodeNotAllowed         Reason = "SelectedNodeNotAllowed"
+	NodeWithoutDriver      Reason = "SelectedNodeWithoutDriver"
+	NodeWithoutTopology    Reason = "SelectedNodeWithoutTopology"
+	NoTopology             Reason = "NoTopology"
+	SourceOutOfReach       Reason = "CloneSourceOutOfReach"
 	RecordNotWritten       Reason = "RecordNotWritten"
 	SourceNotProtected     Reason = "CloneSourceNotProtected"
 	SourceHeld             Reason = "CloneSourceHeld"
@@ -140,6 +146,12 @@ func Catalogue() []Entry {
 		{SnapshotHeld, Normal, "VolumeSnapshot", "The VolumeSnapshot is being deleted while it is being restored.", "Nothing: it goes when the last restore is through."},
 		{DriverLacks, Warning, claim, "The driver does not report a capability that provisioning needs.", "Check that the right driver runs behind the socket."},
 		{VolumeNameTaken, Warning, claim, "A PV with the name of this claim's volume exists and belongs to another claim.", "Use a longer --volume-name-uuid-length, or remove the PV named in the event."},
+		{NodeNotFound, Normal, claim, "The node that the scheduler has chosen for the claim is gone.", "Nothing: the scheduler chooses again."},
+		{NodeNotAllowed, Normal, claim, "The node that the scheduler has chosen is where the StorageClass allows no volume (allowedTopologies).", "Nothing: the scheduler chooses again. If it finds no node, see the events of the pod."},
+		{NodeWithoutDriver, Normal, claim, "The driver is not registered on the node that the scheduler has chosen.", "See why the driver's node plugin does not run there; provisioning starts by itself when it does."},
+		{NodeWithoutTopology, Normal, claim, "Where the node is that the scheduler has chosen is not known: the driver tells no topology keys there, or the node lacks a label.", "See what the driver's node plugin answers to NodeGetInfo; provisioning starts by itself when the place is known."},
+		{NoTopology, Normal, claim, "The driver has topology, and no node is known on which it runs.", "See whether the driver's node plugin runs; provisioning starts by itself when it has registered."},
+		{SourceOutOfReach, Normal, claim, "The driver cannot clone to where the node is that the scheduler has chosen, and the source cannot be reached from there.", "Nothing: the scheduler chooses again. To help it, let the pod run where the source is (a node selector), or clone with a class that binds immediately."},
 		{RecordNotWritten, Warning, claim, "The API server refused to put the work on record on the claim, so it was not started.", "Read the error in the event: RBAC, quota or an admission webhook. It is tried again by itself."},
 		{SourceNotProtected, Warning, claim, "The source could not be protected, so the clone was not started.", "Read the error in the event. It is tried again by itself."},
 		{SourceHeld, Normal, "source claim", "The source is being deleted while clones of it are being made.", "Nothing: it goes when the last of them is through."},

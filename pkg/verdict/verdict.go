@@ -14,10 +14,14 @@ const (
 	Refuse
 	// Ignore: it is not ours to do.
 	Ignore
+	// GiveBack: not for the node that the scheduler has chosen; it has to choose again.
+	GiveBack
 )
 
 // String returns the kind's name for logs.
-func (k Kind) String() string { return [...]string{"ready", "wait", "refuse", "ignore"}[k] }
+func (k Kind) String() string {
+	return [...]string{"ready", "wait", "refuse", "ignore", "give back"}[k]
+}
 
 // Verdict is a decision with the words for the user. The zero value is Ready.
 type Verdict struct {
@@ -50,4 +54,9 @@ func Refused(reason Reason, format string, args ...any) Verdict {
 // Ignored returns an Ignore verdict. The reason may be empty: nothing is said then.
 func Ignored(reason Reason, format string, args ...any) Verdict {
 	return Verdict{Ignore, reason, fmt.Sprintf(format, args...)}
+}
+
+// GivenBack returns a GiveBack verdict.
+func GivenBack(reason Reason, format string, args ...any) Verdict {
+	return Verdict{GiveBack, reason, fmt.Sprintf(format, args...)}
 }

@@ -12,6 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/secret"
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/topology"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/wellknown"
 )
 
@@ -70,6 +71,8 @@ type Input struct {
 	AttributesClass string
 	// PublishReadOnly: --controller-publish-readonly.
 	PublishReadOnly bool
+	// Topology: what the driver says of where the volume can be used counts.
+	Topology bool
 }
 
 // Build returns the complete PersistentVolume, bound to the claim by uid. A
@@ -115,6 +118,9 @@ func Build(in Input) *v1.PersistentVolume {
 				NodeExpandSecretRef:        reference(in.Secrets.NodeExpand),
 			}},
 		},
+	}
+	if in.Topology {
+		pv.Spec.NodeAffinity = topology.Affinity(vol.GetAccessibleTopology())
 	}
 	secret.Annotate(pv.Annotations, in.Secrets)
 	if in.AttributesClass != "" {

@@ -42,6 +42,12 @@ func AttachmentsOf(pv string) Object { return Object{Kind: "VolumeAttachment", N
 // GrantsIn stands for all ReferenceGrants of the namespace.
 func GrantsIn(namespace string) Object { return Object{Kind: "ReferenceGrant", Namespace: namespace} }
 
+// Node is the node of that name, and what its CSINode says.
+func Node(name string) Object { return Object{Kind: "Node", Name: name} }
+
+// Nodes stands for all nodes.
+func Nodes() Object { return Object{Kind: "Node"} }
+
 // PodsOf stands for all pods that mount the claim.
 func PodsOf(namespace, claim string) Object {
 	return Object{Kind: "Pod", Namespace: namespace, Name: claim}

@@ -81,6 +81,9 @@ type Record struct {
 	ContentSource string
 	// Secret pins the Secret with which CreateVolume is called; absent if there is none.
 	Secret string
+	// Topology pins the places that CreateVolume is asked to prefer; absent if there are
+	// none.
+	Topology string
 }
 
 // RecordOf returns the keys of the driver with that name. A driver's name may
@@ -93,5 +96,6 @@ func RecordOf(driver string) Record {
 		RequiredBytes: prefix + "required-bytes",
 		ContentSource: prefix + "content-source",
 		Secret:        prefix + "provisioner-secret",
+		Topology:      prefix + "topology",
 	}
 }

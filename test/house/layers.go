@@ -29,6 +29,7 @@ var layers = map[string]kind{
 	"intake":     controller,
 	"provision":  controller,
 	"protection": controller,
+	"places":     controller,
 	"capacity":   controller,
 	"nodelocal":  controller,
 
@@ -55,6 +56,7 @@ var layers = map[string]kind{
 
 // neighbours are the arrows within a floor.
 var neighbours = map[string][]string{
+	"record":  {"topology"},
 	"request": {"source", "topology", "secret"},
 	"volume":  {"source", "topology", "secret"},
 }
