@@ -24,7 +24,7 @@ comma := ,
 
 .DEFAULT_GOAL := help
 .PHONY: help build programs control-plane demo demo-stop test unit fuzz sanity integration chaos \
-	bench bench-memory lint verify vendor generate image clean
+	bench bench-memory bench-topology lint verify vendor generate image clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -87,6 +87,10 @@ bench: build control-plane ## measure 500 and 2,000 claims at once, tables and p
 bench-memory: build control-plane ## measure memory beside 0, 5,000 and 20,000 PVs and claims of others, table into docs/ (BENCH_ROUNDS=3; BENCH_FOREIGN=0,500: only printed)
 	BENCH_PAGE=$(if $(BENCH_FOREIGN),,$(CURDIR)/docs/performance.md) BENCH_FOREIGN=$(or $(BENCH_FOREIGN),0$(comma)5000$(comma)20000) \
 		go test ./test/bench -run TestMemory -count=1 -v -timeout 0
+
+bench-topology: build control-plane ## measure what claims cost beside 1,000 nodes in 3 places and in 1,000, table into docs/ (BENCH_NODES=100: only printed)
+	BENCH_PAGE=$(if $(BENCH_NODES),,$(CURDIR)/docs/performance.md) BENCH_NODES=$(or $(BENCH_NODES),1000) \
+		go test ./test/bench -run TestTopology -count=1 -v -timeout 0
 
 lint: ## gofmt, go vet and golangci-lint
 	hack/lint.sh

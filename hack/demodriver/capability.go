@@ -45,7 +45,7 @@ func (d *Driver) can(rpc csi.ControllerServiceCapability_RPC_Type) bool {
 
 // hasPlugin is true when a plugin capability is offered.
 func (d *Driver) hasPlugin(service csi.PluginCapability_Service_Type) bool {
-	if service == csi.PluginCapability_Service_VOLUME_ACCESSIBILITY_CONSTRAINTS && len(d.cfg.Segments) == 0 {
+	if service == csi.PluginCapability_Service_VOLUME_ACCESSIBILITY_CONSTRAINTS && len(d.cfg.Segments)+len(d.cfg.Places) == 0 {
 		return false
 	}
 	return !slices.Contains(d.cfg.WithoutPlugin, service)

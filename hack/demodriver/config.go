@@ -39,6 +39,12 @@ type Config struct {
 	NodeID string
 	// Segments is the topology of the node; empty means no topology at all.
 	Segments map[string]string
+	// Places are where volumes can be put, for a driver whose storage is not that of its
+	// node: each volume is at one of them, the first that is preferred. Empty means that
+	// all are where the node is.
+	Places []map[string]string
+	// CopiesStay: a copy can only be made at the place of its source.
+	CopiesStay bool
 	// Capacity is how many bytes of volumes and snapshots there may be; 0 means
 	// no limit, GetCapacity then reports what the file system has free.
 	Capacity int64

@@ -65,7 +65,7 @@ func (d *Driver) existingVolume(volume store.Record, req *csi.CreateVolumeReques
 	case volume.SourceVolumeID != req.GetVolumeContentSource().GetVolume().GetVolumeId(),
 		volume.SourceSnapshotID != req.GetVolumeContentSource().GetSnapshot().GetSnapshotId():
 		different = "content source"
-	case d.checkTopology(req.GetAccessibilityRequirements()) != nil:
+	case !d.usable(volume, req.GetAccessibilityRequirements()):
 		different = "topology"
 	default:
 		return d.created(volume), nil
@@ -87,10 +87,11 @@ func (d *Driver) newVolume(ctx context.Context, req *csi.CreateVolumeRequest, bl
 	if err != nil {
 		return nil, err
 	}
-	if err := d.checkTopology(req.GetAccessibilityRequirements()); err != nil {
+	place, err := d.choose(req.GetAccessibilityRequirements(), src.record)
+	if err != nil {
 		return nil, err
 	}
-	record := store.Record{Name: req.GetName(), Bytes: size, Block: block, Parameters: req.GetParameters(), MutableParameters: req.GetMutableParameters()}
+	record := store.Record{Name: req.GetName(), Bytes: size, Block: block, Parameters: req.GetParameters(), MutableParameters: req.GetMutableParameters(), Place: place}
 	if src.isSnapshot {
 		record.SourceSnapshotID = src.record.ID
 	} else {
@@ -114,7 +115,7 @@ func (d *Driver) describe(volume store.Record) *csi.Volume {
 		VolumeId:           volume.ID,
 		CapacityBytes:      volume.Bytes,
 		ContentSource:      contentSource(volume),
-		AccessibleTopology: d.accessibleTopology(),
+		AccessibleTopology: d.accessibleFrom(volume),
 	}
 }
 

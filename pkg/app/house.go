@@ -126,10 +126,9 @@ func build(ctx context.Context, o *options.Options, clients clients, driver *csi
 		return nil, err
 	}
 
-	if hasTopology {
-		if h.places, err = places.Watch(driver.Name, h.caches, h.nodeChanged); err != nil {
-			return nil, err
-		}
+	where, err := h.watchNodes()
+	if err != nil {
+		return nil, err
 	}
 	component := driver.Name + "/csi-clone-provisioner"
 	h.recorder = observe.NewRecorder(ctx, client, component, clock.RealClock{})
@@ -137,7 +136,7 @@ func build(ctx context.Context, o *options.Options, clients clients, driver *csi
 	if strict {
 		h.pods = inuse.New(client, waiters{h}, clock.RealClock{})
 	}
-	config := provision.Config{
+	h.provisioner = provision.New(provision.Config{
 		Client: client, Dynamic: clients.dynamic, Caches: h.caches, Driver: driver, Migration: h.plugin, Ledger: books, Keys: keys, Naming: naming,
 		Identity:        fmt.Sprintf("%d-%d-%s", time.Now().UnixMilli(), rand.IntN(10000), driver.Name),
 		DefaultFSType:   o.DefaultFSType,
@@ -152,13 +151,10 @@ func build(ctx context.Context, o *options.Options, clients clients, driver *csi
 		Tell:              h.recorder.SayOfPV,
 		Finished:          h.enqueue,
 
+		Places:            where,
 		StrictTopology:    o.StrictTopology,
 		ImmediateTopology: o.ImmediateTopology,
-	}
-	if h.places != nil {
-		config.Places = h.places
-	}
-	h.provisioner = provision.New(config)
+	})
 	h.protection = h.protect(o, clients, writer, recorded)
 	claims := informers.NewFacade(h.caches.OwnClaims, func(obj any) bool {
 		claim, ok := obj.(*v1.PersistentVolumeClaim)
@@ -233,6 +229,18 @@ func engineOptions(o *options.Options, h *house, claims, pvs *informers.Facade, 
 		controller.MetricsInstance(m),
 		controller.VolumeName(h.provisioner.VolumeName),
 	}
+}
+
+// watchNodes returns the places where the driver runs, nil without topology.
+func (h *house) watchNodes() (provision.Places, error) {
+	if h.caches.Nodes == nil {
+		return nil, nil //nolint:nilnil // no topology is no error
+	}
+	var err error
+	if h.places, err = places.Watch(h.driver.Name, h.caches, h.nodeChanged); err != nil {
+		return nil, err
+	}
+	return h.places, nil
 }
 
 // nodeChanged has the claims looked at that wait for the node, or for any.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -145,5 +146,20 @@ func TestCapabilities(t *testing.T) {
 				t.Errorf("CanClone is %t", d.CanClone())
 			}
 		})
+	}
+}
+
+// What may be said of a source that cannot be copied to some place, and what is never said
+// of it.
+func TestSourceRefused(t *testing.T) {
+	yes := []codes.Code{codes.ResourceExhausted, codes.InvalidArgument, codes.NotFound, codes.FailedPrecondition, codes.OutOfRange, codes.Unimplemented}
+	for code := codes.OK; code <= codes.Unauthenticated; code++ {
+		want := slices.Contains(yes, code)
+		if got := csidriver.SourceRefused(status.Error(code, "")); got != want {
+			t.Errorf("%s: got %t, want %t", code, got, want)
+		}
+		if want && csidriver.Meaning(status.Error(code, "")) != ledger.Absent {
+			t.Errorf("%s does not prove that nothing exists", code)
+		}
 	}
 }

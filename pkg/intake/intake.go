@@ -59,7 +59,7 @@ type Admission struct {
 	Snapshot metav1.Object
 	// Pins go into the record.
 	Pins record.Pins
-	// Node that the scheduler has chosen; empty if it has not.
+	// Node that the scheduler has chosen; empty if it has not, or if that changes nothing.
 	Node string
 	// OutOfReach is what is to be told if nothing could be copied to that node because the
 	// source cannot be used there; empty if it can.

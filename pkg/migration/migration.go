@@ -3,6 +3,7 @@ package migration
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	v1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
@@ -139,7 +140,21 @@ func (p *Plugin) Class(class *storagev1.StorageClass) (*storagev1.StorageClass, 
 		return nil, verdict.Refused(verdict.InvalidClass,
 			"StorageClass %q is one of in-tree plugin %q, and cannot be translated for CSI driver %q: %v; correct the class", class.Name, p.name, p.driver, err)
 	}
-	return translated, verdict.Verdict{}
+	return trimmed(translated), verdict.Verdict{}
+}
+
+// trimmed returns the class without blanks around the values of its topology: the plugins
+// took "a, b" for a list of zones, and the library splits it at the comma.
+func trimmed(class *storagev1.StorageClass) *storagev1.StorageClass {
+	class = class.DeepCopy()
+	for _, term := range class.AllowedTopologies {
+		for _, expression := range term.MatchLabelExpressions {
+			for i, value := range expression.Values {
+				expression.Values[i] = strings.TrimSpace(value)
+			}
+		}
+	}
+	return class
 }
 
 // quietly calls the library without a logger: the zero value logs nothing.

@@ -59,10 +59,7 @@ func (p *Provisioner) attempt(ctx context.Context, turn *ledger.Turn, claim *v1.
 	}
 	resp, err := p.call(ctx, turn, req, with, attributesClass)
 	if err != nil {
-		if plan.OutOfReach.Reason != "" && csidriver.SourceRefused(err) {
-			turn.Elsewhere()
-		}
-		return nil, "", err
+		return nil, "", plan.failed(turn, err)
 	}
 	if err := volume.Check(req, resp); err != nil {
 		return nil, "", p.reject(ctx, turn, claim, resp, with, err)

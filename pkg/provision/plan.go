@@ -34,7 +34,7 @@ type Plan struct {
 	// AttributesClass is the claim's VolumeAttributesClass, heeded in the request; empty
 	// for none.
 	AttributesClass string
-	// Node that the scheduler has chosen; empty if it has not.
+	// Node that the scheduler has chosen; empty if it has not, or if that changes nothing.
 	Node string
 	// OutOfReach: the source of the clone cannot be used on that node.
 	OutOfReach verdict.Verdict
@@ -99,7 +99,10 @@ func (p *Provisioner) Plan(claim *v1.PersistentVolumeClaim, recorded bool, befor
 	if unconsumed {
 		return Plan{}, verdict.Ignored("", "waits for its first consumer")
 	}
-	plan := Plan{Class: class, Source: facts.Source, Snapshot: facts.Snapshot, Request: req, Secrets: refs, Node: node}
+	plan := Plan{Class: class, Source: facts.Source, Snapshot: facts.Snapshot, Request: req, Secrets: refs}
+	if delayed(class) || p.Places != nil {
+		plan.Node = node
+	}
 	plan.OutOfReach = p.outOfReach(claim, facts.SourcePV)
 	if attributes != nil {
 		plan.AttributesClass = attributes.Name

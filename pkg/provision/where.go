@@ -5,6 +5,8 @@ import (
 	v1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
 
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/csidriver"
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/ledger"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/record"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/topology"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/verdict"
@@ -44,6 +46,15 @@ func (p *Provisioner) accessibility(claim *v1.PersistentVolumeClaim, class *stor
 func (p *Provisioner) whereBefore(claim *v1.PersistentVolumeClaim, class *storagev1.StorageClass) *csi.TopologyRequirement {
 	where, _ := p.accessibility(claim, class, nil, true, func(waitlist.Object) {})
 	return where
+}
+
+// failed notes whether another node could help when the driver has refused the request;
+// it returns the error.
+func (p Plan) failed(turn *ledger.Turn, err error) error {
+	if p.OutOfReach.Reason != "" && csidriver.SourceRefused(err) {
+		turn.Elsewhere()
+	}
+	return err
 }
 
 // outOfReach says that the source of a clone cannot be used on the selected node, so that

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/container-storage-interface/spec/lib/go/csi"
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/strategicpatch"
 
@@ -309,5 +310,27 @@ func TestTheSecretIsPartOfTheRecord(t *testing.T) {
 		if left := apply(t, c, patch).Annotations; len(left) > 0 {
 			t.Errorf("%s leaves %v", name, left)
 		}
+	}
+}
+
+func TestThePlacesArePartOfTheRecord(t *testing.T) {
+	request := &csi.CreateVolumeRequest{Name: "pvc-1", AccessibilityRequirements: &csi.TopologyRequirement{
+		Preferred: []*csi.Topology{{Segments: map[string]string{"zone": "b"}}, {Segments: map[string]string{"zone": "a"}}},
+	}}
+	pins := record.Of(request)
+	if pins.Topology != "zone=b;zone=a" {
+		t.Errorf("the pins name %q", pins.Topology)
+	}
+	patch, err := record.Write(keys(), claim("-", "-"), pins)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := apply(t, claim("-", "-"), patch)
+	if got := record.Asked(keys(), c).Topology; got != pins.Topology || !record.Says(keys(), c, pins) {
+		t.Errorf("the record is read as %q", got)
+	}
+	pins.Topology = ""
+	if record.Says(keys(), c, pins) {
+		t.Error("a record with places says the same as one without")
 	}
 }

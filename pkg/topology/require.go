@@ -189,6 +189,6 @@ func start(claim string, count int) int {
 		}
 	}
 	hash := fnv.New32()
-	hash.Write([]byte(text))                           //nolint:errcheck // never fails
+	hash.Write([]byte(text))
 	return int((hash.Sum32() + index) % uint32(count)) //nolint:gosec // a count of nodes
 }

@@ -20,6 +20,7 @@ func TestRecordOf(t *testing.T) {
 			RequiredBytes: "clone.example.com/required-bytes",
 			ContentSource: "clone.example.com/content-source",
 			Secret:        "clone.example.com/provisioner-secret",
+			Topology:      "clone.example.com/topology",
 		}},
 		{"capitals are lowered", "Clone.Example.COM", wellknown.Record{
 			Finalizer:     "clone.example.com/provisioning",
@@ -27,6 +28,7 @@ func TestRecordOf(t *testing.T) {
 			RequiredBytes: "clone.example.com/required-bytes",
 			ContentSource: "clone.example.com/content-source",
 			Secret:        "clone.example.com/provisioner-secret",
+			Topology:      "clone.example.com/topology",
 		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -140,6 +140,12 @@ func report(t *testing.T, found []footprint, c *crowd) {
 		text += fmt.Sprintf("\nGrowth for each object: %.0f bytes of RSS, %.0f of its peak. As JSON a PV has %d bytes, a claim %d.\n",
 			float64(last.Settled-first.Settled)/objects, float64(last.Peak-first.Peak)/objects, c.pvBytes, c.claimBytes)
 	}
+	show(t, "memory", text)
+}
+
+// show prints what was found, and puts it into that part of the page BENCH_PAGE.
+func show(t *testing.T, part, text string) {
+	t.Helper()
 	fmt.Println(text)
 	path := os.Getenv("BENCH_PAGE")
 	if path == "" {
@@ -149,7 +155,7 @@ func report(t *testing.T, found []footprint, c *crowd) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	changed, err := figures.Insert(string(page), "memory", text)
+	changed, err := figures.Insert(string(page), part, text)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -20,6 +20,7 @@ import (
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/request"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/secret"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/source"
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/topology"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/verdict"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/volume"
 )
@@ -35,6 +36,9 @@ type input struct {
 		ReadOnly   bool   `json:"controller-publish-readonly"`
 		Attributes bool   `json:"VolumeAttributesClass"`
 		KeepMode   bool   `json:"prevent-volume-mode-conversion"`
+		Topology   bool   `json:"Topology"`
+		Strict     bool   `json:"strict-topology"`
+		Immediate  bool   `json:"immediate-topology"`
 	} `json:"flags"`
 	// Driver is who is asked. Capabilities that matter here are all in the list.
 	Driver struct {
@@ -50,9 +54,16 @@ type input struct {
 	// has them.
 	Snapshot map[string]any `json:"snapshot"`
 	Content  map[string]any `json:"content"`
+	// Nodes of the cluster, by name.
+	Nodes map[string]node `json:"nodes"`
+	// Reach is from where the source of a clone can be reached.
+	Reach []map[string]string `json:"reach"`
 	// Recorded is what the record of an earlier process says.
 	Recorded struct {
 		Bytes int64 `json:"bytes"`
+		// Topology that the request began with, which may have made something.
+		Topology string `json:"topology"`
+		MayExist bool   `json:"mayExist"`
 	} `json:"recorded"`
 	// Reply of the driver, in JSON as protobuf has it.
 	Reply json.RawMessage `json:"reply"`
@@ -136,6 +147,12 @@ func outcome(t *testing.T, in input) []string {
 		}
 		build.Attributes, attributesClass = in.Attributes, *asked
 	}
+	hasTopology := in.Flags.Topology && can("VOLUME_ACCESSIBILITY_CONSTRAINTS")
+	if hasTopology {
+		if build.Accessibility, v = topology.Require(where(in, class)); !v.Ready() {
+			return words(v)
+		}
+	}
 	req, v := request.Build(build)
 	if !v.Ready() {
 		return words(v)
@@ -162,6 +179,7 @@ func outcome(t *testing.T, in input) []string {
 	pv := volume.Build(volume.Input{
 		Claim: in.Claim, Class: in.Class, Driver: in.Driver.Name, Identity: "IDENTITY", Request: req, Response: resp,
 		Secrets: refs, AttributesClass: attributesClass, PublishReadOnly: in.Flags.ReadOnly,
+		Topology: hasTopology,
 	})
 	if plugin.Is(in.Class.Provisioner) {
 		var err error
@@ -170,6 +188,52 @@ func outcome(t *testing.T, in input) []string {
 		}
 	}
 	return append(lines, flatten("pv", fields(t, func() ([]byte, error) { return json.Marshal(pv) }))...)
+}
+
+// node is a node of the cluster.
+type node struct {
+	// Labels of the Node, and Keys of the driver's topology in the CSINode.
+	Labels map[string]string `json:"labels"`
+	Keys   []string          `json:"keys"`
+	// Gone: there is no Node; Unregistered: there is no CSINode; Idle: the driver does not
+	// run there.
+	Gone         bool `json:"gone"`
+	Unregistered bool `json:"unregistered"`
+	Idle         bool `json:"idle"`
+}
+
+// known is what is known of the node of that name.
+func (n node) known(name string) topology.Node {
+	known := topology.Node{Name: name, Exists: !n.Gone, Registered: !n.Unregistered, Runs: !n.Unregistered && !n.Idle, Keys: n.Keys}
+	if known.Exists && known.Runs {
+		known.Place, known.Missing = topology.Place(n.Labels, n.Keys)
+	}
+	return known
+}
+
+// where returns the facts about the places that the volume may have.
+func where(in input, class *storagev1.StorageClass) topology.Facts {
+	facts := topology.Facts{
+		Driver: in.Driver.Name, Class: in.Class.Name, Claim: in.Claim.Name,
+		Allowed: topology.Allowed(class.AllowedTopologies), Strict: in.Flags.Strict, Immediate: in.Flags.Immediate,
+		MayExist: in.Recorded.MayExist, Pinned: topology.Parse(in.Recorded.Topology),
+	}
+	for _, segments := range in.Reach {
+		facts.Source = append(facts.Source, topology.TermOf(segments))
+	}
+	for name, n := range in.Nodes {
+		if known := n.known(name); known.Exists && known.Runs && known.Place.Len() > 0 {
+			facts.Cluster = append(facts.Cluster, known.Place)
+		}
+	}
+	facts.Cluster = topology.Sorted(facts.Cluster)
+	if selected := in.Claim.Annotations["volume.kubernetes.io/selected-node"]; selected != "" {
+		facts.Selected = topology.Node{Name: selected}
+		if n, found := in.Nodes[selected]; found {
+			facts.Selected = n.known(selected)
+		}
+	}
+	return facts
 }
 
 // restore returns the facts about a claim that is restored from a snapshot.
@@ -185,7 +249,7 @@ func restore(in input, can bool) source.Facts {
 }
 
 func words(v verdict.Verdict) []string {
-	return []string{fmt.Sprintf("%s: %s: %s", map[verdict.Kind]string{verdict.Refuse: "refused", verdict.Wait: "waits"}[v.Kind], v.Reason, v.Message)}
+	return []string{fmt.Sprintf("%s: %s: %s", map[verdict.Kind]string{verdict.Refuse: "refused", verdict.Wait: "waits", verdict.GiveBack: "given back"}[v.Kind], v.Reason, v.Message)}
 }
 
 func fields(t *testing.T, encode func() ([]byte, error)) any {

@@ -18,6 +18,8 @@ type Record struct {
 	Parameters map[string]string `json:"parameters,omitempty"`
 	// MutableParameters are those that the volume has now.
 	MutableParameters map[string]string `json:"mutableParameters,omitempty"`
+	// Place of the volume, if the driver has several.
+	Place map[string]string `json:"place,omitempty"`
 	// SourceVolumeID is the volume that was cloned or snapshotted, if any. It
 	// may be gone.
 	SourceVolumeID string `json:"sourceVolumeID,omitempty"`
