@@ -116,7 +116,7 @@ func (f *fleet) launch() {
 		"--leader-election-retry-period="+retryPeriod.String(),
 		"--timeout=2s", "--retry-interval-start=100ms", "--retry-interval-max=2s",
 		// So that the monkey knows for whom a volume is made.
-		"--extra-create-metadata",
+		"--extra-create-metadata", "--strict-topology",
 		"--volume-name-prefix="+prefix,
 	)
 	f.members = append(f.members, &member{Provisioner: p, number: f.launched})

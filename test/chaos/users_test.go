@@ -2,6 +2,7 @@ package chaos
 
 import (
 	"fmt"
+	"hash/fnv"
 	"slices"
 	"strings"
 	"time"
@@ -157,7 +158,13 @@ const selectedNode = "volume.kubernetes.io/selected-node"
 
 // selectNode does what the scheduler does.
 func (w *world) selectNode(c *claim) {
-	if c != nil && w.patch(c, "select a node for", fmt.Sprintf(`"annotations":{%q:"node-1"}`, selectedNode)) {
+	if c == nil {
+		return
+	}
+	hash := fnv.New32()
+	hash.Write([]byte(c.uid))
+	node := w.env.Namespace + "-" + nodeName(int(hash.Sum32()%3))
+	if w.patch(c, "select a node for", fmt.Sprintf(`"annotations":{%q:%q}`, selectedNode, node)) {
 		c.selected = true
 	}
 }

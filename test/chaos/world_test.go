@@ -92,7 +92,10 @@ type claim struct {
 }
 
 func newWorld(t *testing.T, seed uint64) *world {
-	env := kit.New(t)
+	env := kit.New(t, kit.WithPlaces(zones()...))
+	for i, zone := range zones() {
+		env.PutNode(nodeName(i), zone)
+	}
 	env.ShowLogs(0) // too many; the folder is printed
 	// An API server that is starting denies everything until it has read its roles.
 	env.AllowForbidden()
@@ -234,6 +237,14 @@ func pick[T any](of []*T, number int) *T {
 	}
 	return of[number%len(of)]
 }
+
+// zones are the places of the driver; there is a node in each.
+func zones() []map[string]string {
+	const key = "demo.example/zone"
+	return []map[string]string{{key: "a"}, {key: "b"}, {key: "c"}}
+}
+
+func nodeName(i int) string { return fmt.Sprintf("node-%d", i+1) }
 
 // delayed makes a class one with delayed binding.
 func delayed(class *storagev1.StorageClass) {
