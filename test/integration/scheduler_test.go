@@ -28,7 +28,10 @@ func TestWithTheScheduler(t *testing.T) {
 		"a clone goes round until its pod is where it can be made":     scheduledClone,
 		"a node that goes is replaced by another one by the scheduler": scheduledAway,
 	} {
-		t.Run(name, func(t *testing.T) { try(t, world) }) // one after the other: nodes are the cluster's
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			try(t, world)
+		})
 	}
 }
 
