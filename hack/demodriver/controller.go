@@ -68,7 +68,7 @@ func (s *controller) GetCapacity(_ context.Context, req *csi.GetCapacityRequest)
 			return &csi.GetCapacityResponse{}, nil //nolint:nilerr // no room for what cannot be made
 		}
 	}
-	if d.topology() != nil && !d.reachable(req.GetAccessibleTopology()) {
+	if !d.offers(req.GetAccessibleTopology()) {
 		return &csi.GetCapacityResponse{}, nil
 	}
 	free, limited := d.quota.free()

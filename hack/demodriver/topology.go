@@ -36,6 +36,12 @@ func (d *Driver) accessibleFrom(volume store.Record) []*csi.Topology {
 // the node's.
 func (d *Driver) reachable(from *csi.Topology) bool { return within(d.cfg.Segments, from) }
 
+// offers is true when there may be volumes that can be used from the topology.
+func (d *Driver) offers(from *csi.Topology) bool {
+	return d.topology() == nil || d.reachable(from) ||
+		slices.ContainsFunc(d.cfg.Places, func(place map[string]string) bool { return within(place, from) })
+}
+
 // within is true when every segment of the topology is one of the place.
 func within(place map[string]string, topology *csi.Topology) bool {
 	for key, value := range topology.GetSegments() {

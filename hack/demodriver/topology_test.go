@@ -59,3 +59,13 @@ func TestVolumesAreAtThePreferredPlace(t *testing.T) {
 		})
 	}
 }
+
+func TestCapacityIsToldOfEveryPlace(t *testing.T) {
+	s := serve(t, demodriver.Config{Places: []map[string]string{zone("a"), zone("b")}})
+	for name, some := range map[string]bool{"a": true, "b": true, "c": false} {
+		resp, err := s.GetCapacity(t.Context(), &csi.GetCapacityRequest{AccessibleTopology: &csi.Topology{Segments: zone(name)}})
+		if err != nil || (resp.GetAvailableCapacity() > 0) != some {
+			t.Errorf("capacity at %s is %d (%v), want some: %t", name, resp.GetAvailableCapacity(), err, some)
+		}
+	}
+}

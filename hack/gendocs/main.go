@@ -52,6 +52,8 @@ func flags() string {
 	page.WriteString("| `GOGC` | how garbage is collected (Go, package runtime); 50 if it is not set |\n")
 	page.WriteString("| `GOMEMLIMIT` | how much memory Go tries to keep to; nine tenths of the container's limit if it is not set |\n")
 	page.WriteString("| `POD_NAMESPACE` | namespace of the lease when `--leader-election-namespace` is not given |\n")
+	page.WriteString("| `NAMESPACE` | with `--enable-capacity`, which needs it: namespace of the CSIStorageCapacity objects, that of the pod |\n")
+	page.WriteString("| `POD_NAME` | with `--enable-capacity` and `--capacity-ownerref-level` of 0 or more, which need it: name of the pod |\n")
 	page.WriteString("\n## Exit codes\n\n| Code | Meaning |\n|---|---|\n")
 	page.WriteString("| 0 | asked to stop (SIGTERM, SIGINT), or `--help`, `--version` |\n")
 	page.WriteString("| 1 | the work could not go on: driver or lease lost, API server not found |\n")

@@ -153,10 +153,15 @@ func (r right) tell(ctx context.Context, verb string) {
 // there is none. Where even that question is refused there is none: the requests
 // themselves will tell.
 func missing(ctx context.Context, client kubernetes.Interface, r right) string {
+	return missingIn(ctx, client, "", r)
+}
+
+// missingIn is missing for one namespace; "" are all.
+func missingIn(ctx context.Context, client kubernetes.Interface, namespace string, r right) string {
 	for _, verb := range r.verbs {
 		review := &authorizationv1.SelfSubjectAccessReview{
 			Spec: authorizationv1.SelfSubjectAccessReviewSpec{ResourceAttributes: &authorizationv1.ResourceAttributes{
-				Group: r.group, Resource: r.resource, Verb: verb,
+				Namespace: namespace, Group: r.group, Resource: r.resource, Verb: verb,
 			}},
 		}
 		allowed := false

@@ -24,6 +24,7 @@ import (
 	"sigs.k8s.io/sig-storage-lib-external-provisioner/v13/controller"
 	enginemetrics "sigs.k8s.io/sig-storage-lib-external-provisioner/v13/controller/metrics"
 
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/capacity"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/claimwriter"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/csidriver"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/informers"
@@ -85,8 +86,9 @@ type house struct {
 	protection  protectors
 	provisioner *provision.Provisioner
 	driver      *csidriver.Driver
-	places      *places.Places    // where the driver runs; nil without topology
-	plugin      *migration.Plugin // that the driver took over; nil for none
+	places      *places.Places       // where the driver runs; nil without topology
+	capacity    *capacity.Controller // nil without --enable-capacity
+	plugin      *migration.Plugin    // that the driver took over; nil for none
 	engine      *controller.ProvisionController
 	workers     *sync.WaitGroup
 }
@@ -150,6 +152,7 @@ func build(ctx context.Context, o *options.Options, clients clients, driver *csi
 		AttributesClasses: o.AttributesClasses == options.GateOn || o.AttributesClasses == options.GateAuto && !access.attributesMissing,
 		Tell:              h.recorder.SayOfPV,
 		Finished:          h.enqueue,
+		VolumesChanged:    h.volumesChanged,
 
 		Places:            where,
 		StrictTopology:    o.StrictTopology,
@@ -172,7 +175,7 @@ func build(ctx context.Context, o *options.Options, clients clients, driver *csi
 		engineOptions(o, h, claims, pvs, p.engineMetrics)...)
 	h.engine.ControllerWaitGroup(h.workers)
 	p.registry.MustRegister(observe.Gauges(h.caches.Recorded, h.intake.Waiting)...)
-	return h, errors.Join(h.forgetDeletedPVs(), h.wakeDetached(pvs))
+	return h, errors.Join(h.forgetDeletedPVs(), h.wakeDetached(pvs), h.publish(ctx, o, clients, p))
 }
 
 // keys says by what claims are found in the caches.
@@ -243,8 +246,12 @@ func (h *house) watchNodes() (provision.Places, error) {
 	return h.places, nil
 }
 
-// nodeChanged has the claims looked at that wait for the node, or for any.
+// nodeChanged has the claims looked at that wait for the node, or for any, and the places
+// that capacity is published for.
 func (h *house) nodeChanged(node string) {
+	if h.capacity != nil {
+		h.capacity.SegmentsChanged()
+	}
 	h.intake.Wake(waitlist.Node(node))
 	h.intake.Wake(waitlist.Nodes())
 }
@@ -327,6 +334,9 @@ func (h *house) run(ctx context.Context, started func()) error {
 	}
 	if h.protection.snapshots != nil {
 		group = append(group, func() error { return h.protection.snapshots.Run(ctx, h.intake.Judged()) })
+	}
+	if h.capacity != nil {
+		group = append(group, func() error { return h.capacity.Run(ctx) })
 	}
 	running.Go(func() {
 		select {

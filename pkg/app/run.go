@@ -95,6 +95,8 @@ type clients struct {
 	typed kubernetes.Interface
 	// dynamic reads what has no Go types here: ReferenceGrants and snapshots.
 	dynamic dynamic.Interface
+	// capacity is for CSIStorageCapacity objects; nil if none are published.
+	capacity kubernetes.Interface
 }
 
 // connect makes the clients for the API server: protobuf on the wire where it can
@@ -120,6 +122,9 @@ func connect(o *options.Options) (*rest.Config, clients, error) {
 	config.AcceptContentTypes = "application/vnd.kubernetes.protobuf,application/json"
 	if c.typed, err = kubernetes.NewForConfig(config); err != nil {
 		return nil, clients{}, fmt.Errorf("making a client for the API server: %w", err)
+	}
+	if c.capacity, err = capacityClient(config, o.Capacity); err != nil {
+		return nil, clients{}, err
 	}
 	return config, c, nil
 }

@@ -166,6 +166,11 @@ func (d *Driver) CanModify() bool {
 	return d.Controller[csi.ControllerServiceCapability_RPC_MODIFY_VOLUME]
 }
 
+// CanTellCapacity says whether the driver reports GET_CAPACITY.
+func (d *Driver) CanTellCapacity() bool {
+	return d.Controller[csi.ControllerServiceCapability_RPC_GET_CAPACITY]
+}
+
 // Migrated returns a context whose calls are counted as those for volumes of the in-tree
 // plugin that the driver took over (label migrated).
 func Migrated(ctx context.Context) context.Context {
@@ -203,6 +208,14 @@ func (d *Driver) DeleteVolume(ctx context.Context, handle string, secrets map[st
 	defer cancel()
 	_, err := d.controller.DeleteVolume(call, &csi.DeleteVolumeRequest{VolumeId: handle, Secrets: secrets})
 	return hide(d.inTime(ctx, call, err), secrets)
+}
+
+// GetCapacity makes one call. It changes nothing, so anybody may make it at any time.
+func (d *Driver) GetCapacity(ctx context.Context, req *csi.GetCapacityRequest) (*csi.GetCapacityResponse, error) {
+	call, cancel := context.WithTimeout(ctx, d.timeout)
+	defer cancel()
+	resp, err := d.controller.GetCapacity(call, req)
+	return resp, d.inTime(ctx, call, err)
 }
 
 // inTime returns the error of a call, with one text for each that was not answered in

@@ -54,6 +54,18 @@ func (s *Set) Class(name string) *storagev1.StorageClass {
 	return get[*storagev1.StorageClass](s.Classes, name)
 }
 
+// AllClasses returns all StorageClasses, of all drivers.
+func (s *Set) AllClasses() []*storagev1.StorageClass {
+	objs := s.Classes.GetStore().List()
+	list := make([]*storagev1.StorageClass, 0, len(objs))
+	for _, obj := range objs {
+		if class, ok := obj.(*storagev1.StorageClass); ok {
+			list = append(list, class)
+		}
+	}
+	return list
+}
+
 // AttributesClass returns the VolumeAttributesClass of that name, nil if there is none
 // or they are not watched.
 func (s *Set) AttributesClass(name string) *storagev1.VolumeAttributesClass {

@@ -42,6 +42,7 @@ func (o *Options) Flags() *pflag.FlagSet {
 	f.BoolVar(&o.Version, "version", false, "print the version and exit")
 	f.StringSlice("feature-gates", nil, "comma separated list of Name=true|false: "+gateNames())
 	o.leaderElectionFlags(f)
+	o.Capacity.flags(f)
 	compatibilityFlags(f)
 	o.Logging = logsapi.NewLoggingConfiguration()
 	logsapi.AddFlags(o.Logging, f)
@@ -62,7 +63,6 @@ func (o *Options) leaderElectionFlags(f *pflag.FlagSet) {
 func compatibilityFlags(f *pflag.FlagSet) {
 	f.Bool("automaxprocs", false, "accepted for compatibility, without effect: the Go runtime heeds the container's CPU limit by itself")
 	f.Bool("node-deployment-immediate-binding", true, "accepted for compatibility, without effect until --node-deployment is supported")
-	f.Bool("capacity-for-immediate-binding", false, "accepted for compatibility, without effect until --enable-capacity is supported")
 	for _, i := range inert() {
 		f.String(i.name, i.none, "accepted for compatibility, without effect: "+i.what)
 	}
@@ -82,7 +82,6 @@ type deferredFlag struct{ name, none, what string }
 // have: they are refused by name unless they ask for nothing.
 func deferred() []deferredFlag {
 	return []deferredFlag{
-		{"enable-capacity", "false", "CSIStorageCapacity objects"},
 		{"node-deployment", "false", "one provisioner per node"},
 	}
 }
@@ -90,14 +89,9 @@ func deferred() []deferredFlag {
 // inert lists flags that belong to a feature which is not there, or needs no
 // setting here.
 func inert() []deferredFlag {
-	const capacity, nodes = "belongs to --enable-capacity", "belongs to --node-deployment"
+	const nodes = "belongs to --node-deployment"
 	return []deferredFlag{
 		{"cloning-protection-threads", "1", "sources need no threads of their own"},
-		{"capacity-threads", "1", capacity},
-		{"capacity-poll-interval", "1m", capacity},
-		{"capacity-ownerref-level", "1", capacity},
-		{"kube-api-capacity-qps", "1", capacity},
-		{"kube-api-capacity-burst", "5", capacity},
 		{"node-deployment-base-delay", "20s", nodes},
 		{"node-deployment-max-delay", "60s", nodes},
 	}

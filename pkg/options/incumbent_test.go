@@ -87,7 +87,7 @@ func TestFlagsThatTheIncumbentDoesNotHave(t *testing.T) {
 func TestFlagsOfFeaturesThatAreNotThere(t *testing.T) {
 	for _, arg := range []string{
 		"--automaxprocs", "--cloning-protection-threads=0", "--immediate-topology=false",
-		"--capacity-threads=0", "--capacity-poll-interval=5m", "--capacity-ownerref-level=2", "--capacity-for-immediate-binding",
+		"--capacity-threads=0", "--capacity-poll-interval=0", "--capacity-ownerref-level=-5", "--capacity-poll-interval=5m", "--capacity-ownerref-level=2", "--capacity-for-immediate-binding",
 		"--kube-api-capacity-qps=2.5", "--kube-api-capacity-burst=20",
 		"--node-deployment-immediate-binding=false", "--node-deployment-base-delay=5s", "--node-deployment-max-delay=5m",
 	} {

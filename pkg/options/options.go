@@ -59,6 +59,8 @@ type Options struct {
 
 	// LeaderElection and what belongs to it.
 	LeaderElection LeaderElection
+	// Capacity says how, and whether, free capacity is published.
+	Capacity Capacity
 	// Topology and CrossNamespace: the feature gates Topology and
 	// CrossNamespaceVolumeDataSource.
 	Topology, CrossNamespace bool
@@ -170,6 +172,10 @@ func parse(args []string, env Environment) (*Options, error) {
 	if err := o.oneAddress(); err != nil {
 		return nil, err
 	}
+	if o.Capacity.Enabled {
+		o.Capacity.Namespace, _ = env("NAMESPACE")
+		o.Capacity.PodName, _ = env("POD_NAME")
+	}
 	if o.LeaderElection.Namespace == "" {
 		o.LeaderElection.Namespace = podNamespace(env)
 	}
@@ -230,6 +236,9 @@ func (o *Options) validate(flags *pflag.FlagSet) error {
 		if c.bad {
 			return fmt.Errorf("%s", c.message)
 		}
+	}
+	if err := o.Capacity.validate(); err != nil {
+		return err
 	}
 	return o.LeaderElection.validate()
 }

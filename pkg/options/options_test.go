@@ -118,8 +118,8 @@ func TestFlags(t *testing.T) {
 		}},
 		{"a lease that is not used may be odd", "--leader-election-lease-duration=1s", func(o *options.Options) bool { return !o.LeaderElection.Enabled }},
 		{"the verbosity of the log", "--v=4", func(o *options.Options) bool { return o.Logging.Verbosity == 4 }},
-		{"flags of the incumbent that change nothing", "--cloning-protection-threads=5 --automaxprocs=true --capacity-poll-interval=2m", func(*options.Options) bool { return true }},
-		{"deferred flags that ask for nothing", "--enable-capacity=false --node-deployment=false", func(*options.Options) bool { return true }},
+		{"flags of the incumbent that change nothing", "--cloning-protection-threads=5 --automaxprocs=true --node-deployment-max-delay=2m", func(*options.Options) bool { return true }},
+		{"deferred flags that ask for nothing", "--node-deployment=false", func(*options.Options) bool { return true }},
 		{"strict topology", "--strict-topology", func(o *options.Options) bool { return o.StrictTopology && o.ImmediateTopology }},
 		{"no immediate topology", "--immediate-topology=false", func(o *options.Options) bool { return !o.StrictTopology && !o.ImmediateTopology }},
 		{"Topology off", "--feature-gates=Topology=false", func(o *options.Options) bool { return !o.Topology }},
@@ -210,7 +210,6 @@ func TestRefusals(t *testing.T) {
 		{"a gate with another value", "--feature-gates=Topology=perhaps", `--feature-gates: "Topology=perhaps" is not of the form Name=true or Name=false`},
 		{"a clone policy that nobody knows", "--clone-policy=lax", `--clone-policy="lax" is unknown; give strict or compatible`},
 		{"an empty clone policy", "--clone-policy=", `--clone-policy="" is unknown; give strict or compatible`},
-		{"capacity", "--enable-capacity", deferred("--enable-capacity=true", "CSIStorageCapacity objects")},
 		{"one provisioner per node", "--node-deployment=true", deferred("--node-deployment=true", "one provisioner per node")},
 		{"two addresses", "--metrics-address=:9 --http-endpoint=:8", "--metrics-address=:9 and --http-endpoint=:8 are both given; give --http-endpoint alone, which serves everything"},
 		{"one address twice", "--metrics-address=:9 --http-endpoint=:9", "--metrics-address=:9 and --http-endpoint=:9 are both given; give --http-endpoint alone, which serves everything"},
@@ -239,7 +238,7 @@ func TestRefusalsOfLineBreaksAreOneLine(t *testing.T) {
 
 // A bool has several spellings of false, and each asks for nothing.
 func TestDeferredFlagsOffInAnySpelling(t *testing.T) {
-	for _, flag := range []string{"--enable-capacity", "--node-deployment"} {
+	for _, flag := range []string{"--node-deployment"} {
 		for _, off := range []string{"false", "False", "FALSE", "f", "0"} {
 			t.Run(flag+"="+off, func(t *testing.T) {
 				if _, err := options.Parse([]string{flag + "=" + off}, environment(nil)); err != nil {

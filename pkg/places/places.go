@@ -26,6 +26,8 @@ type Places struct {
 	// byNode is what was last known of each node, count how many nodes are at a place.
 	byNode map[string]topology.Node
 	count  map[string]int
+	// keyless is how many nodes the driver runs on without a topology.
+	keyless int
 	// terms are the places, sorted, while they are fresh.
 	terms []topology.Term
 	fresh bool
@@ -105,6 +107,16 @@ func (p *Places) All() []topology.Term {
 	return p.terms
 }
 
+// Keyless says whether the driver runs on a node without having said where that is: it
+// has no topology keys there.
+func (p *Places) Keyless() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.keyless > 0
+}
+
+func keyless(n topology.Node) bool { return n.Exists && n.Runs && len(n.Keys) == 0 }
+
 // counts says whether the node is a place of the driver.
 func counts(n topology.Node) bool { return n.Exists && n.Runs && n.Place.Len() > 0 }
 
@@ -146,6 +158,12 @@ func (p *Places) note(name string) (changed bool) {
 	}
 	if counts(now) {
 		p.add(now.Place, 1)
+	}
+	if known && keyless(before) {
+		p.keyless--
+	}
+	if keyless(now) {
+		p.keyless++
 	}
 	return true
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/csidriver"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/ledger"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/secret"
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/topology"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/verdict"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/volume"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/wellknown"
@@ -59,6 +60,9 @@ func (p *Provisioner) attempt(ctx context.Context, turn *ledger.Turn, claim *v1.
 	}
 	resp, err := p.call(ctx, turn, req, with, attributesClass)
 	if err != nil {
+		if turn.State() == ledger.Clean {
+			p.changed(plan.Class.Name, wantedAt(req))
+		}
 		return nil, "", plan.failed(turn, err)
 	}
 	if err := volume.Check(req, resp); err != nil {
@@ -85,8 +89,25 @@ func (p *Provisioner) attempt(ctx context.Context, turn *ledger.Turn, claim *v1.
 		return nil, "", err
 	}
 	turn.Saved()
+	p.changed(plan.Class.Name, topology.Of(pv))
 	klog.FromContext(ctx).V(2).Info("Volume provisioned", "pv", klog.KObj(pv), "volumeID", resp.GetVolume().GetVolumeId())
 	return saved, "", nil
+}
+
+// changed tells that a volume was made, or deleted, or is not to be had.
+func (p *Provisioner) changed(class string, terms []topology.Term) {
+	if p.VolumesChanged != nil {
+		p.VolumesChanged(class, terms)
+	}
+}
+
+// wantedAt returns the places from one of which a volume had to be usable.
+func wantedAt(req *csi.CreateVolumeRequest) []topology.Term {
+	var terms []topology.Term
+	for _, place := range req.GetAccessibilityRequirements().GetRequisite() {
+		terms = append(terms, topology.TermOf(place.GetSegments()))
+	}
+	return terms
 }
 
 // asSaved returns the PV as it is saved: as one of the in-tree plugin that the driver

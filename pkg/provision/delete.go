@@ -15,6 +15,7 @@ import (
 
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/csidriver"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/secret"
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/topology"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/verdict"
 )
 
@@ -147,6 +148,7 @@ func (p *Provisioner) Delete(ctx context.Context, pv *v1.PersistentVolume) error
 		return with.explain(csidriver.Explain(p.Driver.Name, "DeleteVolume", handle, err))
 	}
 	p.deleted.add(pv.UID)
+	p.changed(pv.Spec.StorageClassName, topology.Of(pv))
 	klog.FromContext(ctx).V(2).Info("Volume deleted", "pv", klog.KObj(pv), "volumeID", handle)
 	return nil
 }

@@ -66,6 +66,10 @@ type Config struct {
 	// Finished is called after each turn that the engine took, for the claim
 	// with that name and uid: what is known of it may have changed.
 	Finished func(namespace, name string, uid types.UID)
+	// VolumesChanged is called after a volume of a class was made or deleted, or could not
+	// be made for good, with the terms from where it can, or could, be used; none for
+	// everywhere: there may be more room, or less. nil if nobody wants to know.
+	VolumesChanged func(class string, terms []topology.Term)
 }
 
 // Places is where the driver runs.

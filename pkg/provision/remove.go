@@ -9,6 +9,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/csidriver"
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/source"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/wellknown"
 )
 
@@ -37,6 +38,7 @@ func (p *Provisioner) remove(ctx context.Context, claim *v1.PersistentVolumeClai
 	if err := p.Driver.DeleteVolume(ctx, handle, with.values); err != nil {
 		return "", with.explain(csidriver.Explain(p.Driver.Name, "DeleteVolume", handle, err))
 	}
+	p.changed(source.ClassName(claim), nil)
 	return "", nil
 }
 

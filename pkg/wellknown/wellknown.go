@@ -49,6 +49,15 @@ const (
 	SnapshotProtection = "provisioner.storage.kubernetes.io/volumesnapshot-as-source-protection"
 )
 
+// Labels of CSIStorageCapacity objects, by which a provisioner knows its own. Written and
+// read by package capacity; the incumbent's.
+const (
+	// CapacityDriver is the driver's name.
+	CapacityDriver = "csi.storage.k8s.io/drivername"
+	// CapacityManagedBy says which provisioner of the driver it is.
+	CapacityManagedBy = "csi.storage.k8s.io/managed-by"
+)
+
 // Keys of StorageClass parameters and of volume attributes.
 const (
 	// ParameterPrefix is reserved for parameters that are meant for the sidecar

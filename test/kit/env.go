@@ -50,6 +50,8 @@ type Env struct {
 	namespaces   []string
 	classes      []string
 	provisioners []*Provisioner
+	// environment of provisioners, as NAME=value.
+	environment []string
 	// account is whom the API server takes the provisioners for.
 	account account
 	// ownAccount is its name if it was made for this test alone.

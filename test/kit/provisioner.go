@@ -54,6 +54,11 @@ func (e *Env) StartProvisioner(args ...string) *Provisioner {
 	}
 }
 
+// Setenv sets a variable in the environment of provisioners that are started after that.
+func (e *Env) Setenv(name, value string) {
+	e.environment = append(e.environment, name+"="+value)
+}
+
 // LaunchProvisioner is StartProvisioner without waiting, for tests in which it
 // is not to become ready. See WaitReady and Wait.
 func (e *Env) LaunchProvisioner(args ...string) *Provisioner {
@@ -69,7 +74,7 @@ func (e *Env) LaunchProvisioner(args ...string) *Provisioner {
 		Path: e.world.binary,
 		Args: append(e.provisionerArgs(address), args...),
 		// The variable would win over the flag and lead to some real cluster.
-		Env: []string{"KUBECONFIG="},
+		Env: append([]string{"KUBECONFIG="}, e.environment...),
 		Dir: e.dir,
 		Log: filepath.Join(e.dir, fmt.Sprintf("provisioner-%d.log", number)),
 	})
