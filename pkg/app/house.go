@@ -151,8 +151,7 @@ func build(ctx context.Context, o *options.Options, clients clients, driver *csi
 
 		AttributesClasses: o.AttributesClasses == options.GateOn || o.AttributesClasses == options.GateAuto && !access.attributesMissing,
 		Tell:              h.recorder.SayOfPV,
-		Finished:          h.enqueue,
-		VolumesChanged:    h.volumesChanged,
+		Finished:          h.enqueue, VolumesChanged: h.volumesChanged,
 
 		Places:            where,
 		StrictTopology:    o.StrictTopology,
