@@ -12,6 +12,8 @@ import (
 	"testing"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	rbacv1 "k8s.io/api/rbac/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -63,7 +65,7 @@ func publishing(t *testing.T, options ...kit.Option) (*kit.Env, *rooms) {
 	t.Helper()
 	env := kit.New(t, append([]kit.Option{kit.WaitForFirstConsumer(), kit.WithRules(capacityRules(t)...)}, options...)...)
 	env.Setenv("NAMESPACE", env.Namespace)
-	r := &rooms{of: map[string]int64{}}
+	r := &rooms{of: map[string]int64{}, usual: gi, now: map[string]int{}}
 	env.Faults.On("GetCapacity").Decide(r.answer)
 	return env, r
 }
@@ -76,23 +78,52 @@ func capacityArgs(args ...string) []string {
 // rooms are how much room there is where.
 type rooms struct {
 	mu sync.Mutex
-	// of is the room by segment; everything else has 1Gi.
-	of map[string]int64
+	// of is the room by segment; everywhere else it is usual.
+	of    map[string]int64
+	usual int64
+	// broken: the driver answers with an error.
+	broken bool
+	// hold, unless nil, keeps calls from being answered until it is closed.
+	hold chan struct{}
+	// now are the calls under way by segment and class, most how many there were of one at
+	// once.
+	now  map[string]int
+	most int
 }
 
-func (r *rooms) set(segment string, bytes int64) {
+func (r *rooms) change(f func()) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.of[segment] = bytes
+	f()
 }
 
-func (r *rooms) answer(_ context.Context, req any, _ func(context.Context) (any, error)) (any, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
+func (r *rooms) set(segment string, bytes int64) { r.change(func() { r.of[segment] = bytes }) }
+
+func (r *rooms) answer(ctx context.Context, req any, _ func(context.Context) (any, error)) (any, error) {
 	asked, _ := req.(*csi.GetCapacityRequest)
-	bytes, found := r.of[segmentText(asked.GetAccessibleTopology().GetSegments())]
+	segment := segmentText(asked.GetAccessibleTopology().GetSegments())
+	who := segment + asked.GetParameters()["pool"]
+	var hold chan struct{}
+	r.change(func() {
+		r.now[who]++
+		r.most, hold = max(r.most, r.now[who]), r.hold
+	})
+	defer r.change(func() { r.now[who]-- })
+	if hold != nil {
+		select {
+		case <-hold:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.broken {
+		return nil, status.Error(codes.Unavailable, "the pool is offline")
+	}
+	bytes, found := r.of[segment]
 	if !found {
-		bytes = gi
+		bytes = r.usual
 	}
 	return &csi.GetCapacityResponse{AvailableCapacity: bytes}, nil
 }
