@@ -109,6 +109,15 @@ func TestTouched(t *testing.T) {
 	}
 }
 
+// C-10: the keys belong to the CSINode in the cache.
+func TestSegmentsAreSortedAndTheKeysOfTheNodeAreNot(t *testing.T) {
+	keys := []string{"zone", "host"}
+	segment, _ := topology.Place(map[string]string{"zone": "1", "host": "a"}, keys)
+	if segment.String() != "host=a,zone=1" || !slices.Equal(keys, []string{"zone", "host"}) {
+		t.Errorf("the segment is %q, the keys are %v", segment, keys)
+	}
+}
+
 func TestParametersForTheDriver(t *testing.T) {
 	for _, c := range []struct {
 		name      string

@@ -12,7 +12,9 @@ import (
 	storagev1 "k8s.io/api/storage/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/hack/demodriver"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/test/kit"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/test/kit/faults"
 )
@@ -83,7 +85,8 @@ func TestCapacityForImmediateBinding(t *testing.T) {
 	waitPublished(t, env, "there is an object for the class", "CLASS [] 3Gi at most 0")
 }
 
-// C-2: an object for everywhere is recognised again. Restarts write nothing.
+// C-2: an object for everywhere is recognised again. Who takes over writes nothing, and a
+// standby does nothing.
 func TestCapacityWithoutTopologyIsOneObjectThatStays(t *testing.T) {
 	t.Parallel()
 	env, room := publishing(t)
@@ -102,9 +105,15 @@ func TestCapacityWithoutTopologyIsOneObjectThatStays(t *testing.T) {
 		})
 	}
 	polled()
+	second := env.StartProvisioner(capacityArgs("--capacity-poll-interval=100ms")...)
+	if goal := second.Metric("csistoragecapacities_desired_goal"); goal != 0 {
+		t.Errorf("the standby wants %v objects", goal)
+	}
 	first.Stop()
-	env.StartProvisioner(capacityArgs("--capacity-poll-interval=100ms")...)
 	polled()
+	if goal := second.Metric("csistoragecapacities_desired_goal"); goal != 1 {
+		t.Errorf("the new leader wants %v objects", goal)
+	}
 	if after := identities(env, true); !slices.Equal(before, after) {
 		t.Errorf("polls and a restart have made %v of %v", after, before)
 	}
@@ -112,6 +121,67 @@ func TestCapacityWithoutTopologyIsOneObjectThatStays(t *testing.T) {
 	waitPublished(t, env, "it says something else", "CLASS [] 6Gi")
 	if before, after := strings.Fields(before[0])[:2], strings.Fields(identities(env, false)[0]); !slices.Equal(before, after) {
 		t.Errorf("the object was made anew: %v, was %v", after, before)
+	}
+}
+
+// A driver may report topology and tell of no place, as long as there is one node.
+func TestCapacityOfADriverThatTellsNoPlaces(t *testing.T) {
+	t.Parallel()
+	env, _ := publishing(t, placed())
+	env.PutNode("a", nil)
+	env.StartProvisioner(capacityArgs()...)
+	waitPublished(t, env, "there is an object for everywhere", "CLASS [] 1Gi")
+	env.PutNode("b", map[string]string{hostKey: "h1"})
+	waitPublished(t, env, "only nodes count that tell", "CLASS [host=h1] 1Gi")
+	env.Unregister("b")
+	waitPublished(t, env, "it is as before", "CLASS [] 1Gi")
+	env.Unregister("a")
+	waitPublished(t, env, "the driver runs nowhere")
+}
+
+// What the manifests of the incumbent grant is enough.
+func TestCapacityWithTheIncumbentsRights(t *testing.T) {
+	t.Parallel()
+	env := kit.New(t, kit.WaitForFirstConsumer(), kit.As(kit.IncumbentRBAC), kit.DriverConfig(func(c *demodriver.Config) {
+		c.Places = []map[string]string{{hostKey: "h1"}, {hostKey: "h2"}}
+	}))
+	env.Setenv("NAMESPACE", metav1.NamespaceDefault)
+	env.PutNode("a", map[string]string{hostKey: "h1"})
+	env.PutNode("b", map[string]string{hostKey: "h2"})
+	ours := metav1.ListOptions{LabelSelector: "csi.storage.k8s.io/drivername=" + env.DriverName}
+	api := env.Admin.StorageV1().CSIStorageCapacities(metav1.NamespaceDefault)
+	count := func(what string, want int) {
+		t.Helper()
+		env.Eventually(what, func() error {
+			list, err := api.List(env.Ctx, ours)
+			if err != nil || len(list.Items) != want {
+				return fmt.Errorf("there are %d objects (%v), want %d", len(list.Items), err, want)
+			}
+			return nil
+		})
+	}
+	p := env.StartProvisioner(capacityArgs("--capacity-poll-interval=50ms")...)
+	count("both places have an object", 2)
+	list, err := api.List(env.Ctx, ours)
+	if err != nil || list.Items[0].Capacity.Sign() != 1 {
+		t.Fatalf("the demo driver says %v (%v)", list.Items, err)
+	}
+	_, err = api.Patch(env.Ctx, list.Items[0].Name, types.MergePatchType, []byte(`{"capacity":"0"}`), metav1.PatchOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	env.Eventually("it may be changed", func() error {
+		object, err := api.Get(env.Ctx, list.Items[0].Name, metav1.GetOptions{})
+		if err != nil || object.Capacity.IsZero() {
+			return fmt.Errorf("it is not: %w", err)
+		}
+		return nil
+	})
+	env.Unregister("b")
+	count("it may be deleted", 1)
+	p.Stop()
+	if err := api.DeleteCollection(env.Ctx, metav1.DeleteOptions{}, ours); err != nil {
+		t.Error(err)
 	}
 }
 
