@@ -54,6 +54,7 @@ func flags() string {
 	page.WriteString("| `POD_NAMESPACE` | namespace of the lease when `--leader-election-namespace` is not given |\n")
 	page.WriteString("| `NAMESPACE` | with `--enable-capacity`, which needs it: namespace of the CSIStorageCapacity objects, that of the pod |\n")
 	page.WriteString("| `POD_NAME` | with `--enable-capacity` and `--capacity-ownerref-level` of 0 or more, which need it: name of the pod |\n")
+	page.WriteString("| `NODE_NAME` | the node of `--node-deployment`, which needs it; not looked at without |\n")
 	page.WriteString("\n## Exit codes\n\n| Code | Meaning |\n|---|---|\n")
 	page.WriteString("| 0 | asked to stop (SIGTERM, SIGINT), or `--help`, `--version` |\n")
 	page.WriteString("| 1 | the work could not go on: driver or lease lost, API server not found |\n")

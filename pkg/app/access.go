@@ -79,7 +79,11 @@ func look(ctx context.Context, client kubernetes.Interface, o *options.Options, 
 		a.grants = may(ctx, client, right{grants.Group, grants.Resource, []string{"list", "watch"},
 			"clones of sources in other namespaces wait until it is granted"})
 	}
-	if driver.hasTopology {
+	if o.NodeDeployment.Enabled {
+		may(ctx, client, right{"", "nodes", []string{"get"},
+			"claims of a node that is gone are not given to another one by themselves (--node-deployment)"})
+	}
+	if driver.hasTopology && !o.NodeDeployment.Enabled {
 		const without = "nothing is provisioned or deleted before it is granted: the driver has topology, so it must be known where its nodes are (or start with --feature-gates=Topology=false, if its volumes can be used on all nodes)"
 		may(ctx, client, right{"", "nodes", []string{"list", "watch"}, without})
 		may(ctx, client, right{"storage.k8s.io", "csinodes", []string{"list", "watch"}, without})

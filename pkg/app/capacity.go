@@ -51,8 +51,8 @@ func (h *house) publish(ctx context.Context, o *options.Options, clients clients
 	}
 	config := capacity.Config{
 		Driver: h.driver, DriverName: h.driver.Name, Able: h.driver.CanTellCapacity(),
-		Client: clients.capacity, Caches: h.caches, Segments: segments(h.places),
-		Namespace: o.Capacity.Namespace, ManagedBy: capacity.ManagedBy(""), Immediate: o.Capacity.Immediate,
+		Client: clients.capacity, Caches: h.caches, Segments: h.segments(),
+		Namespace: o.Capacity.Namespace, ManagedBy: capacity.ManagedBy(o.NodeDeployment.Node), Immediate: o.Capacity.Immediate,
 		PollEvery: o.Capacity.PollInterval, Workers: o.Capacity.Threads,
 		RetryStart: o.RetryIntervalStart, RetryMax: o.RetryIntervalMax, Clock: clock.RealClock{},
 	}
@@ -78,11 +78,14 @@ func (h *house) volumesChanged(class string, terms []topology.Term) {
 
 // segments returns the places that capacity is published for: everywhere as one, if the
 // driver has no topology, or that does not count.
-func segments(p *places.Places) capacity.Segments {
-	if p == nil {
+func (h *house) segments() capacity.Segments {
+	switch {
+	case h.local != nil && h.local.Here.Segments != nil: // the driver's own node, and no other
+		return places.At(h.local.Here.Node, h.local.Here.Segments)
+	case h.places == nil:
 		return capacity.Everywhere()
 	}
-	return placed{p}
+	return placed{h.places}
 }
 
 // placed are the places where the driver runs. While it runs somewhere, and nowhere says

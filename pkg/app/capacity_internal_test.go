@@ -45,11 +45,11 @@ func TestTheClientForCapacityIsOneOfItsOwn(t *testing.T) {
 }
 
 func TestSegmentsOfADriverWithoutTopology(t *testing.T) {
-	all := segments(nil).All()
+	all := new(house).segments().All()
 	if len(all) != 1 || all[0].Len() != 0 || all[0].CSI() == nil {
 		t.Errorf("got %v, want everywhere, which drivers are told as a topology without segments", all)
 	}
-	if _, fixed := segments(nil).(capacity.Fixed); !fixed {
+	if _, fixed := new(house).segments().(capacity.Fixed); !fixed {
 		t.Error("they may change")
 	}
 }

@@ -32,6 +32,7 @@ import (
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/inuse"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/ledger"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/migration"
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/nodelocal"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/observe"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/options"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/places"
@@ -40,7 +41,6 @@ import (
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/source"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/verdict"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/waitlist"
-	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/wellknown"
 )
 
 // parts is what exists before the driver has told its name.
@@ -86,9 +86,10 @@ type house struct {
 	protection  protectors
 	provisioner *provision.Provisioner
 	driver      *csidriver.Driver
-	places      *places.Places       // where the driver runs; nil without topology
-	capacity    *capacity.Controller // nil without --enable-capacity
-	plugin      *migration.Plugin    // that the driver took over; nil for none
+	places      *places.Places        // where the driver runs; nil without topology, or with local
+	local       *nodelocal.Controller // nil unless each node has its own provisioner
+	capacity    *capacity.Controller  // nil without --enable-capacity
+	plugin      *migration.Plugin     // that the driver took over; nil for none
 	engine      *controller.ProvisionController
 	workers     *sync.WaitGroup
 }
@@ -99,10 +100,12 @@ func build(ctx context.Context, o *options.Options, clients clients, driver *csi
 	publishes := driver.Controller[csi.ControllerServiceCapability_RPC_PUBLISH_UNPUBLISH_VOLUME]
 	hasTopology := o.Topology && driver.HasTopology()
 	access := look(ctx, client, o, abilities{publishes, driver.CanModify(), driver.CanRestore(), hasTopology})
-	keys := wellknown.RecordOf(driver.Name)
+	keys := keysOf(o, driver.Name)
 	naming := record.Naming{Prefix: o.VolumeNamePrefix, UUIDLength: o.VolumeNameUUIDLength}
 	books := ledger.New(o.Timeout, clock.RealClock{})
 	recorded := func(claim *v1.PersistentVolumeClaim) bool { return record.On(keys, claim) }
+	// A source is protected for the clones of all nodes.
+	anybodys := func(claim *v1.PersistentVolumeClaim) bool { return record.Anybodys(keys, claim) }
 	h := &house{driver: driver, plugin: migration.Of(driver.Name), workers: &sync.WaitGroup{}}
 
 	var err error
@@ -110,7 +113,7 @@ func build(ctx context.Context, o *options.Options, clients clients, driver *csi
 	wanted := informers.Wanted{
 		Attachments:       publishes || strict && access.attachments,
 		AttributesClasses: access.attributesClasses,
-		Nodes:             hasTopology,
+		Nodes:             hasTopology && !o.NodeDeployment.Enabled,
 		Served:            access.servedToUs(client),
 	}
 	if o.CrossNamespace {
@@ -123,7 +126,7 @@ func build(ctx context.Context, o *options.Options, clients clients, driver *csi
 		wanted.InTree = h.plugin
 		klog.FromContext(ctx).Info("The driver took over an in-tree plugin", "driver", driver.Name, "plugin", h.plugin.Name())
 	}
-	h.caches, err = informers.New(client, driver.Name, h.keys(recorded), wanted)
+	h.caches, err = informers.New(client, driver.Name, h.keys(recorded, anybodys), wanted)
 	if err != nil {
 		return nil, err
 	}
@@ -138,7 +141,7 @@ func build(ctx context.Context, o *options.Options, clients clients, driver *csi
 	if strict {
 		h.pods = inuse.New(client, waiters{h}, clock.RealClock{})
 	}
-	h.provisioner = provision.New(provision.Config{
+	config := provision.Config{
 		Client: client, Dynamic: clients.dynamic, Caches: h.caches, Driver: driver, Migration: h.plugin, Ledger: books, Keys: keys, Naming: naming,
 		Identity:        fmt.Sprintf("%d-%d-%s", time.Now().UnixMilli(), rand.IntN(10000), driver.Name),
 		DefaultFSType:   o.DefaultFSType,
@@ -156,14 +159,21 @@ func build(ctx context.Context, o *options.Options, clients clients, driver *csi
 		Places:            where,
 		StrictTopology:    o.StrictTopology,
 		ImmediateTopology: o.ImmediateTopology,
-	})
-	h.protection = h.protect(o, clients, writer, recorded)
+	}
+	if o.NodeDeployment.Enabled {
+		if err := h.onNode(ctx, o.NodeDeployment, client, writer, keys, &config, hasTopology); err != nil {
+			return nil, err
+		}
+	}
+	h.provisioner = provision.New(config)
+	h.protection = h.protect(o, clients, writer, anybodys)
 	claims := informers.NewFacade(h.caches.OwnClaims, func(obj any) bool {
 		claim, ok := obj.(*v1.PersistentVolumeClaim)
 		return ok && h.provisioner.Admitted(claim)
 	})
-	pvs := informers.NewFacade(h.caches.OwnPVs, func(any) bool { return true })
+	pvs := informers.NewFacade(h.caches.OwnPVs, h.keepsPV)
 	h.intake = intake.New(intake.Config{
+		Nodes:  h.nodes(),
 		Client: client, Writer: writer, Caches: h.caches, Driver: driver.Name, Migration: h.plugin, Keys: keys, Ledger: books,
 		Recorder: h.recorder, Planner: planner{h.provisioner}, Protector: h.protection, WakeEngine: func(claim *v1.PersistentVolumeClaim) { claims.Wake(claim) },
 		OnRecord: func(a intake.Admission) bool { return o.ProvisioningRecord.Writes(a.Copies()) },
@@ -178,10 +188,10 @@ func build(ctx context.Context, o *options.Options, clients clients, driver *csi
 }
 
 // keys says by what claims are found in the caches.
-func (h *house) keys(recorded func(*v1.PersistentVolumeClaim) bool) informers.Keys {
+func (h *house) keys(recorded, anybodys func(*v1.PersistentVolumeClaim) bool) informers.Keys {
 	return informers.Keys{
-		CloneSource: joined(sourceOf(source.Claim, recorded)),
-		Snapshot:    joined(sourceOf(source.Snapshot, recorded)),
+		CloneSource: joined(sourceOf(source.Claim, anybodys)),
+		Snapshot:    joined(sourceOf(source.Snapshot, anybodys)),
 		VolumeName: func(claim *v1.PersistentVolumeClaim) string {
 			if !recorded(claim) {
 				return ""
@@ -267,6 +277,7 @@ func (h *house) forgetDeletedPVs() error {
 		}
 		if pv, ok := obj.(*v1.PersistentVolume); ok {
 			h.provisioner.Gone(pv)
+			h.freed(pv)
 			h.recorder.Forget(pv.UID)
 		}
 	}})
@@ -331,6 +342,7 @@ func (h *house) run(ctx context.Context, started func()) error {
 		func() error { return h.provisioner.RunUnbound(ctx) },
 		func() error { h.engine.Run(ctx); h.workers.Wait(); return nil },
 	}
+	group = append(group, h.localMembers(ctx)...)
 	if h.protection.snapshots != nil {
 		group = append(group, func() error { return h.protection.snapshots.Run(ctx, h.intake.Judged()) })
 	}
@@ -367,7 +379,7 @@ func (p planner) Judge(claim *v1.PersistentVolumeClaim, recorded bool, before fu
 	if !v.Ready() {
 		return intake.Admission{}, v
 	}
-	admission := intake.Admission{Source: plan.Source, Pins: plan.Pins(), Node: plan.Node, OutOfReach: plan.OutOfReach, Stale: plan.Stale}
+	admission := intake.Admission{Source: plan.Source, Pins: plan.Pins(), Node: plan.Node, OutOfReach: plan.OutOfReach, Request: plan.Request, Stale: plan.Stale}
 	if plan.Snapshot != nil {
 		admission.Snapshot = plan.Snapshot
 	}

@@ -33,7 +33,7 @@ func (h *house) protect(o *options.Options, clients clients, writer *claimwriter
 	controller := func(kind source.Kind, queue string, sources protection.Sources, sweep time.Duration) *protection.Controller {
 		return protection.New(protection.Config{
 			Sources: sources, Queue: queue, Caches: h.caches, SourceOf: sourceOf(kind, recorded), SweepEvery: sweep,
-			Needs: h.provisioner.Needs, Recorder: h.recorder, Clock: clock.RealClock{},
+			Needs: h.provisioner.Needs, Here: h.hereOf(kind), Recorder: h.recorder, Clock: clock.RealClock{},
 		})
 	}
 	driver := h.driver.Name

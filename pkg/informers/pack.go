@@ -101,12 +101,9 @@ func (p packer) foreignClaim(claim *v1.PersistentVolumeClaim) bool {
 			return false
 		}
 	}
-	for _, finalizer := range []string{p.record.Finalizer, wellknown.CloningProtection} {
-		if slices.Contains(claim.Finalizers, finalizer) {
-			return false
-		}
-	}
-	return true
+	return !slices.ContainsFunc(claim.Finalizers, func(finalizer string) bool {
+		return finalizer == wellknown.CloningProtection || p.record.Is(finalizer)
+	})
 }
 
 // foreignVolume: the PV is another driver's, whoever made it.

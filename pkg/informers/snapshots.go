@@ -55,6 +55,7 @@ func thinSnapshot(obj any) (any, error) {
 		fields []string
 	}{
 		{"metadata", []string{"namespace", "name", "uid", "resourceVersion", "deletionTimestamp", "finalizers"}},
+		{"spec", []string{"source"}},
 		{"status", []string{"boundVolumeSnapshotContentName", "readyToUse", "restoreSize", "error"}},
 	} {
 		from, _ := whole.Object[part.name].(map[string]any)

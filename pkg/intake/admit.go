@@ -23,10 +23,21 @@ func (i *Intake) consider(ctx context.Context, k key, claim *v1.PersistentVolume
 	i.waiting.Drop(k)
 	if !i.given(claim) || claim.DeletionTimestamp != nil || claim.Spec.VolumeName != "" {
 		i.Protector.Unhold(k.uid)
+		i.dropped(k)
 		return i.tidy(ctx, claim) // nothing was started, or it is through, and nothing is to be
 	}
 	if state, known := i.Ledger.State(k.uid); known && state == ledger.Unknown {
 		return i.stripped(ctx, k, claim)
+	}
+	if i.Nodes != nil {
+		switch open, v := i.Nodes.Open(claim); {
+		case open && v.Ready():
+			i.compete(ctx, k, claim)
+			return nil
+		case open:
+			i.Recorder.Say(claim, v)
+			return nil
+		}
 	}
 	admission, v, err := i.judge(ctx, k, claim)
 	if err != nil {

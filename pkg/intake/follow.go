@@ -45,11 +45,11 @@ func (i *Intake) owned(claim *v1.PersistentVolumeClaim, name string) bool {
 }
 
 // wanted says whether a volume of ours is still to be made for the claim: it is
-// neither deleted nor bound, and no other claim's PV has taken the name. (The
+// neither deleted nor bound, another node is not chosen, and no other claim's PV has taken the name. (The
 // engine would leave a claim alone, without a word, whose PV's name is taken.)
 func (i *Intake) wanted(claim *v1.PersistentVolumeClaim) bool {
 	pv := i.Caches.PV(i.Planner.VolumeName(claim))
-	return claim.DeletionTimestamp == nil && claim.Spec.VolumeName == "" &&
+	return claim.DeletionTimestamp == nil && claim.Spec.VolumeName == "" && !i.elsewhere(claim) &&
 		(pv == nil || volume.Owns(pv, claim, i.Driver))
 }
 

@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/container-storage-interface/spec/lib/go/csi"
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -64,6 +65,8 @@ type Admission struct {
 	// OutOfReach is what is to be told if nothing could be copied to that node because the
 	// source cannot be used there; empty if it can.
 	OutOfReach verdict.Verdict
+	// Request for the driver.
+	Request *csi.CreateVolumeRequest
 	// Stale: nothing exists, and the record says something else than what would be
 	// asked for now, because the source has grown or somebody changed it.
 	Stale bool
@@ -81,7 +84,7 @@ type Protector interface {
 // Copies says whether the volume is filled from something.
 func (a Admission) Copies() bool { return a.Source != nil || a.Snapshot != nil }
 
-// Config is what an Intake is made of; every field is needed but Migration.
+// Config is what an Intake is made of; every field is needed but Migration and Nodes.
 type Config struct {
 	Client kubernetes.Interface
 	Writer *claimwriter.Writer
@@ -94,6 +97,8 @@ type Config struct {
 	Recorder  *observe.Recorder
 	Planner   Planner
 	Protector Protector
+	// Nodes says whose a claim is; nil if all are this process's.
+	Nodes Nodes
 	// OnRecord says whether a claim that is admitted is put on record
 	// (--provisioning-record); else only this process knows of its work.
 	OnRecord func(Admission) bool
@@ -253,6 +258,10 @@ func (i *Intake) look(ctx context.Context, k key) error {
 	if i.recorded(claim) || i.Ledger.Unrecorded(k.uid) {
 		return i.follow(ctx, k, claim)
 	}
+	if i.elsewhere(claim) {
+		i.aside(k, claim)
+		return nil
+	}
 	return i.consider(ctx, k, claim)
 }
 
@@ -261,6 +270,7 @@ func (i *Intake) look(ctx context.Context, k key) error {
 // remembers is cleaned up, and the source stays held until then.
 func (i *Intake) vanished(k key) {
 	i.waiting.Drop(k)
+	i.dropped(k)
 	i.Recorder.Forget(k.uid)
 	i.mu.Lock()
 	delete(i.written, k.uid)

@@ -2,7 +2,6 @@ package options
 
 import (
 	"fmt"
-	"strconv"
 	"strings"
 	"time"
 
@@ -43,6 +42,7 @@ func (o *Options) Flags() *pflag.FlagSet {
 	f.StringSlice("feature-gates", nil, "comma separated list of Name=true|false: "+gateNames())
 	o.leaderElectionFlags(f)
 	o.Capacity.flags(f)
+	o.nodeDeploymentFlags(f)
 	compatibilityFlags(f)
 	o.Logging = logsapi.NewLoggingConfiguration()
 	logsapi.AddFlags(o.Logging, f)
@@ -62,53 +62,7 @@ func (o *Options) leaderElectionFlags(f *pflag.FlagSet) {
 // compatibilityFlags are known to users of the incumbent and change nothing here.
 func compatibilityFlags(f *pflag.FlagSet) {
 	f.Bool("automaxprocs", false, "accepted for compatibility, without effect: the Go runtime heeds the container's CPU limit by itself")
-	f.Bool("node-deployment-immediate-binding", true, "accepted for compatibility, without effect until --node-deployment is supported")
-	for _, i := range inert() {
-		f.String(i.name, i.none, "accepted for compatibility, without effect: "+i.what)
-	}
-	for _, d := range deferred() {
-		f.String(d.name, d.none, "not supported yet: "+d.what)
-		if d.none == "false" {
-			f.Lookup(d.name).NoOptDefVal = "true"
-		}
-	}
-}
-
-// deferredFlag has the flag's name, the value that asks for nothing, and what
-// the flag belongs to.
-type deferredFlag struct{ name, none, what string }
-
-// deferred lists the incumbent's flags whose features this version does not
-// have: they are refused by name unless they ask for nothing.
-func deferred() []deferredFlag {
-	return []deferredFlag{
-		{"node-deployment", "false", "one provisioner per node"},
-	}
-}
-
-// inert lists flags that belong to a feature which is not there, or needs no
-// setting here.
-func inert() []deferredFlag {
-	const nodes = "belongs to --node-deployment"
-	return []deferredFlag{
-		{"cloning-protection-threads", "1", "sources need no threads of their own"},
-		{"node-deployment-base-delay", "20s", nodes},
-		{"node-deployment-max-delay", "60s", nodes},
-	}
-}
-
-// refuseDeferred returns an error for a flag that asks for what is not there.
-func refuseDeferred(f *pflag.FlagSet) error {
-	for _, d := range deferred() {
-		flag := f.Lookup(d.name)
-		if on, err := strconv.ParseBool(flag.Value.String()); err == nil && !on && d.none == "false" {
-			continue // switched off, in whatever spelling
-		}
-		if flag.Changed && flag.Value.String() != d.none {
-			return fmt.Errorf("--%s=%s is not supported yet by this version (%s); remove it", d.name, flag.Value, d.what)
-		}
-	}
-	return nil
+	f.String("cloning-protection-threads", "1", "accepted for compatibility, without effect: sources need no threads of their own")
 }
 
 // labels parses key:value pairs.

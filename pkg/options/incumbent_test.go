@@ -37,8 +37,6 @@ func spelt(value string) string {
 		return ""
 	case "1m": // of flags that are read by nobody
 		return "1m0s"
-	case "60s":
-		return "1m0s"
 	}
 	return value
 }

@@ -61,6 +61,8 @@ type Options struct {
 	LeaderElection LeaderElection
 	// Capacity says how, and whether, free capacity is published.
 	Capacity Capacity
+	// NodeDeployment and what belongs to it.
+	NodeDeployment NodeDeployment
 	// Topology and CrossNamespace: the feature gates Topology and
 	// CrossNamespaceVolumeDataSource.
 	Topology, CrossNamespace bool
@@ -169,6 +171,9 @@ func parse(args []string, env Environment) (*Options, error) {
 		o.Kubeconfig = path
 	}
 	_, o.OwnGC = env("GOGC")
+	if o.NodeDeployment.Enabled {
+		o.NodeDeployment.Node, _ = env("NODE_NAME")
+	}
 	if err := o.oneAddress(); err != nil {
 		return nil, err
 	}
@@ -211,9 +216,6 @@ func (o *Options) validate(flags *pflag.FlagSet) error {
 	if err := o.applyGates(flags); err != nil {
 		return err
 	}
-	if err := refuseDeferred(flags); err != nil {
-		return err
-	}
 	checks := []struct {
 		bad     bool
 		message string
@@ -238,6 +240,9 @@ func (o *Options) validate(flags *pflag.FlagSet) error {
 		}
 	}
 	if err := o.Capacity.validate(); err != nil {
+		return err
+	}
+	if err := o.NodeDeployment.validate(o.LeaderElection.Enabled); err != nil {
 		return err
 	}
 	return o.LeaderElection.validate()

@@ -118,8 +118,7 @@ func TestFlags(t *testing.T) {
 		}},
 		{"a lease that is not used may be odd", "--leader-election-lease-duration=1s", func(o *options.Options) bool { return !o.LeaderElection.Enabled }},
 		{"the verbosity of the log", "--v=4", func(o *options.Options) bool { return o.Logging.Verbosity == 4 }},
-		{"flags of the incumbent that change nothing", "--cloning-protection-threads=5 --automaxprocs=true --node-deployment-max-delay=2m", func(*options.Options) bool { return true }},
-		{"deferred flags that ask for nothing", "--node-deployment=false", func(*options.Options) bool { return true }},
+		{"flags of the incumbent that change nothing", "--cloning-protection-threads=5 --automaxprocs=true", func(*options.Options) bool { return true }},
 		{"strict topology", "--strict-topology", func(o *options.Options) bool { return o.StrictTopology && o.ImmediateTopology }},
 		{"no immediate topology", "--immediate-topology=false", func(o *options.Options) bool { return !o.StrictTopology && !o.ImmediateTopology }},
 		{"Topology off", "--feature-gates=Topology=false", func(o *options.Options) bool { return !o.Topology }},
@@ -171,9 +170,6 @@ func TestRefusals(t *testing.T) {
 	lease := func(lease, renew, retry string) string {
 		return "leader election needs --leader-election-lease-duration (" + lease + ") > --leader-election-renew-deadline (" + renew + ") > 1.2 x --leader-election-retry-period (" + retry + ")"
 	}
-	deferred := func(flag, what string) string {
-		return flag + " is not supported yet by this version (" + what + "); remove it"
-	}
 	for _, c := range []struct{ name, args, want string }{
 		{"an argument that is no flag", "--timeout=1s now", `unexpected argument "now"; all settings are flags that begin with --`},
 		{"an unknown flag", "--clone-faster", "unknown flag: --clone-faster"},
@@ -210,7 +206,6 @@ func TestRefusals(t *testing.T) {
 		{"a gate with another value", "--feature-gates=Topology=perhaps", `--feature-gates: "Topology=perhaps" is not of the form Name=true or Name=false`},
 		{"a clone policy that nobody knows", "--clone-policy=lax", `--clone-policy="lax" is unknown; give strict or compatible`},
 		{"an empty clone policy", "--clone-policy=", `--clone-policy="" is unknown; give strict or compatible`},
-		{"one provisioner per node", "--node-deployment=true", deferred("--node-deployment=true", "one provisioner per node")},
 		{"two addresses", "--metrics-address=:9 --http-endpoint=:8", "--metrics-address=:9 and --http-endpoint=:8 are both given; give --http-endpoint alone, which serves everything"},
 		{"one address twice", "--metrics-address=:9 --http-endpoint=:9", "--metrics-address=:9 and --http-endpoint=:9 are both given; give --http-endpoint alone, which serves everything"},
 	} {
@@ -226,25 +221,12 @@ func TestRefusals(t *testing.T) {
 // A log that is read line by line shows the whole of it.
 func TestRefusalsOfLineBreaksAreOneLine(t *testing.T) {
 	for arg, want := range map[string]string{
-		"--a\nb":                   `unknown flag: --a\nb`,
-		"-\r":                      `unknown shorthand flag: '\r' in -\r`,
-		"--node-deployment=a\r\nb": `--node-deployment=a\r\nb is not supported yet by this version (one provisioner per node); remove it`,
+		"--a\nb":                  `unknown flag: --a\nb`,
+		"-\r":                     `unknown shorthand flag: '\r' in -\r`,
+		"--volume-name-prefix=\r": `--volume-name-prefix="\r" makes no name for a PersistentVolume; use small letters, digits, dashes and dots, and fewer than 216 of them`,
 	} {
 		if _, err := options.Parse([]string{arg}, environment(nil)); err == nil || err.Error() != want {
 			t.Errorf("got  %q\nwant %q", err, want)
-		}
-	}
-}
-
-// A bool has several spellings of false, and each asks for nothing.
-func TestDeferredFlagsOffInAnySpelling(t *testing.T) {
-	for _, flag := range []string{"--node-deployment"} {
-		for _, off := range []string{"false", "False", "FALSE", "f", "0"} {
-			t.Run(flag+"="+off, func(t *testing.T) {
-				if _, err := options.Parse([]string{flag + "=" + off}, environment(nil)); err != nil {
-					t.Error(err)
-				}
-			})
 		}
 	}
 }

@@ -66,7 +66,7 @@ type item struct {
 	sweep bool
 }
 
-// Config is what a Controller is made of; every field is needed.
+// Config is what a Controller is made of; every field is needed but Here.
 type Config struct {
 	Sources Sources
 	// Queue is what the work queue is called in metrics.
@@ -82,7 +82,9 @@ type Config struct {
 	// Needs says whether a clone on record may keep its source from going. Whoever can
 	// write to claims can write a record, and must not be able to hold a source that
 	// the rules do not let the clone use.
-	Needs    func(clone *v1.PersistentVolumeClaim) bool
+	Needs func(clone *v1.PersistentVolumeClaim) bool
+	// Here says whether a source is for this process to look after; nil if all are.
+	Here     func(source metav1.Object) bool
 	Recorder *observe.Recorder
 	Clock    clock.WithTicker
 }
@@ -262,6 +264,9 @@ func (c *Controller) look(ctx context.Context, it item) error {
 	}
 	needed, deleting := c.needed(source), source.GetDeletionTimestamp() != nil
 	if !needed && !deleting && !it.sweep {
+		return nil
+	}
+	if c.Here != nil && !c.Here(source) {
 		return nil
 	}
 	if ours, err := c.Sources.Ours(ctx, source); !ours || err != nil {

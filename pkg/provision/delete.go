@@ -84,9 +84,17 @@ func (p *Provisioner) NotRemoved(name string, err error) {
 		"the volume of PV %q is deleted, but the PV could not be removed (tried again by itself): %v", name, err))
 }
 
-// ShouldDelete keeps the engine from deleting a PV once more that is through: its
-// cache may not have seen the end of it yet.
+// Mine says whether the PV's volume is for this process to delete.
+func (p *Provisioner) Mine(pv *v1.PersistentVolume) bool {
+	return p.Keeps == nil || p.Keeps(p.Migration.Seen(pv))
+}
+
+// ShouldDelete keeps the engine from deleting a PV that is for another process, and
+// one once more that is through: its cache may not have seen the end of it yet.
 func (p *Provisioner) ShouldDelete(_ context.Context, pv *v1.PersistentVolume) bool {
+	if !p.Mine(pv) {
+		return false
+	}
 	p.deleted.mu.Lock()
 	defer p.deleted.mu.Unlock()
 	return !p.deleted.done[pv.UID]

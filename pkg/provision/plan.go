@@ -77,8 +77,8 @@ func (p *Provisioner) Plan(claim *v1.PersistentVolumeClaim, recorded bool, befor
 	if !v.Ready() {
 		return Plan{}, v
 	}
-	node := claim.Annotations[wellknown.SelectedNode]
-	unconsumed := delayed(class) && node == ""
+	node := p.nodeFor(claim)
+	unconsumed := delayed(class) && claim.Annotations[wellknown.SelectedNode] == ""
 	var where *csi.TopologyRequirement
 	if !unconsumed {
 		if where, v = p.accessibility(claim, asked, facts.SourcePV, p.mayExistOnRecord(claim), before); !v.Ready() {

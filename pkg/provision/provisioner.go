@@ -57,6 +57,10 @@ type Config struct {
 	KeepMode bool
 	// Places is where the driver runs; nil if it has no topology, or that does not count.
 	Places Places
+	// Node for which this process alone provisions (--node-deployment); empty for all nodes.
+	Node string
+	// Keeps says whether a PV's volume is for this process to delete; nil if all are.
+	Keeps func(*v1.PersistentVolume) bool
 	// StrictTopology: --strict-topology; ImmediateTopology: --immediate-topology.
 	StrictTopology, ImmediateTopology bool
 	// AttributesClasses: the feature gate VolumeAttributesClass.

@@ -25,7 +25,7 @@ import (
 func (p *Provisioner) RunUnbound(ctx context.Context) error {
 	queue := workqueue.NewTypedRateLimitingQueue(workqueue.NewTypedItemExponentialFailureRateLimiter[string](time.Second, 5*time.Minute))
 	look := func(obj any) {
-		if pv, ok := obj.(*v1.PersistentVolume); ok && p.unbound(p.Migration.Seen(pv)) {
+		if pv, ok := obj.(*v1.PersistentVolume); ok && p.Mine(pv) && p.unbound(p.Migration.Seen(pv)) {
 			queue.Add(pv.Name)
 		}
 	}

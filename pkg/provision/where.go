@@ -28,7 +28,7 @@ func (p *Provisioner) accessibility(claim *v1.PersistentVolumeClaim, class *stor
 		Source:   topology.Of(sourcePV),
 		MayExist: mayExist, Pinned: topology.Parse(record.Asked(p.Keys, claim).Topology),
 	}
-	if node := claim.Annotations[wellknown.SelectedNode]; node != "" {
+	if node := p.nodeFor(claim); node != "" {
 		before(waitlist.Node(node))
 		facts.Selected = p.Places.Of(node)
 	}
@@ -40,6 +40,16 @@ func (p *Provisioner) accessibility(claim *v1.PersistentVolumeClaim, class *stor
 	before(waitlist.Nodes()) // only now: with each node all claims would be looked at
 	facts.Cluster = p.Places.All()
 	return topology.Require(facts)
+}
+
+// nodeFor returns the node on which the volume is to be used: the one that is chosen; or
+// this one, where each node has its own provisioner: it provisions for no other, and before
+// it takes a claim it asks what would be.
+func (p *Provisioner) nodeFor(claim *v1.PersistentVolumeClaim) string {
+	if p.Node != "" {
+		return p.Node
+	}
+	return claim.Annotations[wellknown.SelectedNode]
 }
 
 // whereBefore is accessibility for an earlier request that may have made something.
@@ -60,7 +70,7 @@ func (p Plan) failed(turn *ledger.Turn, err error) error {
 // outOfReach says that the source of a clone cannot be used on the selected node, so that
 // a driver may not be able to copy it there; else nothing.
 func (p *Provisioner) outOfReach(claim *v1.PersistentVolumeClaim, sourcePV *v1.PersistentVolume) verdict.Verdict {
-	node, reach := claim.Annotations[wellknown.SelectedNode], topology.Of(sourcePV)
+	node, reach := p.nodeFor(claim), topology.Of(sourcePV)
 	if p.Places == nil || node == "" || len(reach) == 0 {
 		return verdict.Verdict{}
 	}

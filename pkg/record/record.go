@@ -76,6 +76,12 @@ func On(keys wellknown.Record, claim *v1.PersistentVolumeClaim) bool {
 	return slices.Contains(claim.Finalizers, keys.Finalizer)
 }
 
+// Anybodys says whether the claim carries the record, or that of the driver's provisioner
+// on another node.
+func Anybodys(keys wellknown.Record, claim *v1.PersistentVolumeClaim) bool {
+	return slices.ContainsFunc(claim.Finalizers, keys.Is)
+}
+
 // Left says whether the claim carries pins without the record they belong to: somebody
 // else took that off.
 func Left(keys wellknown.Record, claim *v1.PersistentVolumeClaim) bool {
@@ -202,6 +208,24 @@ func GiveBack(keys wellknown.Record, claim *v1.PersistentVolumeClaim) ([]byte, e
 		"uid":                                 claim.UID,
 		"$deleteFromPrimitiveList/finalizers": []string{keys.Finalizer},
 		"annotations":                         off,
+	})
+}
+
+// Select returns the strategic merge patch by which a node's provisioner takes a claim for
+// which no node is chosen. Like Write it lands on the very version that was judged: of
+// several nodes one is the first.
+func Select(claim *v1.PersistentVolumeClaim, node string) ([]byte, error) {
+	return choose(claim, node)
+}
+
+// Unselect is the opposite of Select: the claim is anybody's again.
+func Unselect(claim *v1.PersistentVolumeClaim) ([]byte, error) { return choose(claim, nil) }
+
+func choose(claim *v1.PersistentVolumeClaim, node any) ([]byte, error) {
+	return encode(claim, map[string]any{
+		"uid":             claim.UID,
+		"resourceVersion": claim.ResourceVersion,
+		"annotations":     map[string]any{wellknown.SelectedNode: node},
 	})
 }
 

@@ -53,6 +53,9 @@ const (
 	NodeWithoutTopology    Reason = "SelectedNodeWithoutTopology"
 	NoTopology             Reason = "NoTopology"
 	SourceOutOfReach       Reason = "CloneSourceOutOfReach"
+	NotTaken               Reason = "NotTakenByAnyNode"
+	NotForNodes            Reason = "ImmediateBindingDisabled"
+	RecordOfAnother        Reason = "RecordOfAnotherProvisioner"
 	RecordNotWritten       Reason = "RecordNotWritten"
 	SourceNotProtected     Reason = "CloneSourceNotProtected"
 	SourceHeld             Reason = "CloneSourceHeld"
@@ -152,6 +155,9 @@ func Catalogue() []Entry {
 		{NodeWithoutTopology, Normal, claim, "Where the node is that the scheduler has chosen is not known: the driver tells no topology keys there, or the node lacks a label.", "See what the driver's node plugin answers to NodeGetInfo; provisioning starts by itself when the place is known."},
 		{NoTopology, Normal, claim, "The driver has topology, and no node is known on which it runs.", "See whether the driver's node plugin runs; provisioning starts by itself when it has registered."},
 		{SourceOutOfReach, Normal, claim, "The driver cannot clone to where the node is that the scheduler has chosen, and the source cannot be reached from there.", "Nothing: the scheduler chooses again. To help it, let the pod run where the source is (a node selector), or clone with a class that binds immediately."},
+		{NotTaken, Normal, claim, "One provisioner runs on each node (`--node-deployment`), and for a while none of them could take the claim, which binds immediately: no node has room, or those that have are not where the volume is allowed or its source can be reached.", "Make room on a node; provisioning starts by itself when one can take the claim."},
+		{NotForNodes, Warning, claim, "One provisioner runs on each node, and they leave claims alone that bind immediately (`--node-deployment-immediate-binding=false`).", "Use a StorageClass with volumeBindingMode WaitForFirstConsumer, or have the flag changed."},
+		{RecordOfAnother, Warning, claim, "Another provisioner of the driver has begun with the claim and is gone: its node does not exist any more, or it worked without `--node-deployment`. A volume may exist that only it can find.", "Bring the node, or the provisioner, back; else follow docs/node-deployment.md."},
 		{RecordNotWritten, Warning, claim, "The API server refused to put the work on record on the claim, so it was not started.", "Read the error in the event: RBAC, quota or an admission webhook. It is tried again by itself."},
 		{SourceNotProtected, Warning, claim, "The source could not be protected, so the clone was not started.", "Read the error in the event. It is tried again by itself."},
 		{SourceHeld, Normal, "source claim", "The source is being deleted while clones of it are being made.", "Nothing: it goes when the last of them is through."},

@@ -1,6 +1,11 @@
 package wellknown
 
-import "strings"
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"slices"
+	"strings"
+)
 
 // Annotations on claims and volumes that belong to Kubernetes.
 const (
@@ -107,4 +112,36 @@ func RecordOf(driver string) Record {
 		Secret:        prefix + "provisioner-secret",
 		Topology:      prefix + "topology",
 	}
+}
+
+// OnNode returns the keys of the provisioner of one node: its finalizer names it, by a
+// hash, because a node's name may be longer than that of a finalizer. The annotations
+// stay the same, for only one provisioner at a time may have a claim on record.
+func (r Record) OnNode(node string) Record {
+	sum := sha256.Sum256([]byte(node))
+	r.Finalizer = r.Central() + "-" + hex.EncodeToString(sum[:8])
+	return r
+}
+
+// Central returns the Finalizer of a provisioner that works for all nodes; it is this
+// Record's own unless that is one of a node.
+func (r Record) Central() string {
+	prefix, _, _ := strings.Cut(r.Finalizer, "/")
+	return prefix + "/provisioning"
+}
+
+// Is says whether a finalizer puts the driver's work on record, whichever node's it is.
+func (r Record) Is(finalizer string) bool {
+	central := r.Central()
+	return finalizer == central || strings.HasPrefix(finalizer, central+"-")
+}
+
+// Other returns the first among the finalizers that puts the driver's work on record and is
+// not this Record's own; "" if there is none.
+func (r Record) Other(finalizers []string) string {
+	i := slices.IndexFunc(finalizers, func(f string) bool { return f != r.Finalizer && r.Is(f) })
+	if i < 0 {
+		return ""
+	}
+	return finalizers[i]
 }

@@ -390,7 +390,7 @@ func TestBadFlagsAreRefusedInOneLine(t *testing.T) {
 		{"a lease that is too short", "--leader-election --leader-election-lease-duration=5s",
 			"leader election needs --leader-election-lease-duration (5s) > --leader-election-renew-deadline (10s) > 1.2 x --leader-election-retry-period (5s)"},
 		{"capacity objects", "--enable-capacity", "--enable-capacity=true is not supported yet by this version (CSIStorageCapacity objects); remove it"},
-		{"one provisioner per node", "--node-deployment=true", "--node-deployment=true is not supported yet by this version (one provisioner per node); remove it"},
+		{"one provisioner per node without a node", "--node-deployment", "--node-deployment needs the environment variable NODE_NAME; set it to spec.nodeName of the pod (fieldRef)"},
 		{"two addresses", "--metrics-address=:8080 --http-endpoint=:8081", "--metrics-address=:8080 and --http-endpoint=:8081 are both given; give --http-endpoint alone, which serves everything"},
 		{"a gate that nobody knows", "--feature-gates=Magic=true",
 			`--feature-gates: there is no gate "Magic"; known are Topology (true by default), CrossNamespaceVolumeDataSource (false by default), VolumeAttributesClass (true by default), ReleaseLeaderElectionOnExit (true by default; the incumbent's default is false), AllAlpha, AllBeta`},

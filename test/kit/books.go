@@ -31,8 +31,11 @@ type ledger struct {
 // cured by reading again.
 func (e *Env) readBooks() (ledger, error) {
 	books := ledger{
-		driver: e.DriverName, volumes: e.Driver.Driver.Volumes(),
+		driver:        e.DriverName,
 		mayBeRecorded: e.allowed.record, mayBeProtected: e.allowed.protection,
+	}
+	for _, server := range e.drivers() {
+		books.volumes = append(books.volumes, server.Driver.Volumes()...)
 	}
 	var err error
 	if books.pvs, err = e.pvs(); err != nil {

@@ -28,11 +28,13 @@ func (e *Env) startDriver(config demodriver.Config) {
 
 // calmDriver takes all faults away and waits for calls that finish late.
 func (e *Env) calmDriver() error {
-	e.Faults.Reset()
 	ctx, cancel := context.WithTimeout(e.Ctx, lateWork)
 	defer cancel()
-	if err := e.Faults.WaitIdle(ctx); err != nil {
-		return fmt.Errorf("calming driver %q: %w", e.DriverName, err)
+	for _, server := range e.drivers() {
+		server.Faults.Reset()
+		if err := server.Faults.WaitIdle(ctx); err != nil {
+			return fmt.Errorf("calming driver %q: %w", e.DriverName, err)
+		}
 	}
 	return nil
 }

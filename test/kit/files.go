@@ -20,11 +20,13 @@ func (e *Env) VolumePath(claim string) string {
 	if handle == "" {
 		e.t.Fatalf("PV %q of claim %q is not of driver %q", pv.Name, claim, e.DriverName)
 	}
-	path := e.Driver.Driver.VolumePath(handle)
-	if path == "" {
-		e.t.Fatalf("driver %q has no volume %q, which PV %q of claim %q names", e.DriverName, handle, pv.Name, claim)
+	for _, server := range e.drivers() {
+		if path := server.Driver.VolumePath(handle); path != "" {
+			return path
+		}
 	}
-	return path
+	e.t.Fatalf("driver %q has no volume %q, which PV %q of claim %q names", e.DriverName, handle, pv.Name, claim)
+	return ""
 }
 
 // WriteFile writes a file into a bound claim's volume, making its folders. Of a

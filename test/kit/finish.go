@@ -88,8 +88,10 @@ func (e *Env) finish() {
 		}
 	}
 	e.closeGateway()
-	if err := e.Driver.Close(); err != nil {
-		e.t.Errorf("stopping driver %q: %v", e.DriverName, err)
+	for _, server := range e.drivers() {
+		if err := server.Close(); err != nil {
+			e.t.Errorf("stopping driver %q: %v", e.DriverName, err)
+		}
 	}
 	if e.world == shared && !e.t.Failed() {
 		if err := e.clearAway(); err != nil {

@@ -40,8 +40,14 @@ type Provisioner struct {
 // chose another account, and waits until it is ready. Arguments are added after the test defaults and win over them.
 func (e *Env) StartProvisioner(args ...string) *Provisioner {
 	e.t.Helper()
+	return e.start(nil, args)
+}
+
+// start is StartProvisioner with more environment variables.
+func (e *Env) start(vars, args []string) *Provisioner {
+	e.t.Helper()
 	for try := 1; ; try++ {
-		p := e.LaunchProvisioner(args...)
+		p := e.launch(vars, args)
 		err := p.awaitReady()
 		if err == nil {
 			return p
@@ -63,6 +69,11 @@ func (e *Env) Setenv(name, value string) {
 // is not to become ready. See WaitReady and Wait.
 func (e *Env) LaunchProvisioner(args ...string) *Provisioner {
 	e.t.Helper()
+	return e.launch(nil, args)
+}
+
+func (e *Env) launch(vars, args []string) *Provisioner {
+	e.t.Helper()
 	port, err := e.world.ports.next()
 	if err != nil {
 		e.t.Fatal(err)
@@ -74,7 +85,7 @@ func (e *Env) LaunchProvisioner(args ...string) *Provisioner {
 		Path: e.world.binary,
 		Args: append(e.provisionerArgs(address), args...),
 		// The variable would win over the flag and lead to some real cluster.
-		Env: append([]string{"KUBECONFIG="}, e.environment...),
+		Env: slices.Concat([]string{"KUBECONFIG="}, e.environment, vars),
 		Dir: e.dir,
 		Log: filepath.Join(e.dir, fmt.Sprintf("provisioner-%d.log", number)),
 	})
