@@ -20,11 +20,16 @@ const askEvery = time.Minute
 func (c *Controller) RunMoved(ctx context.Context, ask func(context.Context) (map[string]string, error)) error {
 	ticker := c.Clock.NewTicker(askEvery)
 	defer ticker.Stop()
+	return c.moved(ctx, ticker.C(), ask)
+}
+
+// moved is RunMoved, which asks at each tick.
+func (c *Controller) moved(ctx context.Context, ticks <-chan time.Time, ask func(context.Context) (map[string]string, error)) error {
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-ticker.C():
+		case <-ticks:
 		}
 		segments, err := ask(ctx)
 		switch {
