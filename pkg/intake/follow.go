@@ -13,6 +13,7 @@ import (
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/verdict"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/volume"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/waitlist"
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/wellknown"
 )
 
 // follow accompanies a claim on record to its end (design, "Life of a claim").
@@ -124,6 +125,8 @@ func (i *Intake) followWork(ctx context.Context, k key, claim *v1.PersistentVolu
 	switch {
 	case i.sourceDeleting(claim) && nothing && (state == ledger.Clean || !v.Ready()):
 		return i.release(ctx, k, claim, ledger.Idle, ledger.Clean, ledger.Closed)
+	case nothing && i.Nodes != nil && claim.Annotations[wellknown.SelectedNode] == "":
+		return i.release(ctx, k, claim, ledger.Idle, ledger.Clean) // somebody took it from this node
 	case nothing && v.Kind == verdict.GiveBack:
 		i.Recorder.Say(claim, v)
 		return i.reschedule(ctx, k, claim)

@@ -138,7 +138,7 @@ func (p *Provisioner) discard(ctx context.Context, turn *ledger.Turn, claim *v1.
 	if kept == "" && err == nil {
 		turn.Removed()
 	}
-	return "the claim was deleted"
+	return "the claim is not wanted any more"
 }
 
 // wanted returns the claim to work on, or why there is nothing to do. A record
@@ -186,7 +186,7 @@ func (p *Provisioner) confirm(ctx context.Context, turn *ledger.Turn, claim *v1.
 // saved as a PV, and deleted with it.
 func (p *Provisioner) stillWanted(claim *v1.PersistentVolumeClaim) bool {
 	cached := p.Caches.Claim(claim.Namespace, claim.Name)
-	return cached != nil && cached.UID == claim.UID && cached.DeletionTimestamp == nil
+	return cached != nil && cached.UID == claim.UID && cached.DeletionTimestamp == nil && !p.elsewhere(cached)
 }
 
 // warnOfOldKeys says which parameters of the class are spelt as they once were.

@@ -120,7 +120,7 @@ func (p *Provisioner) SupportsBlock(context.Context) bool { return true }
 // ShouldProvision says whether the engine may work on the claim: it was admitted, by
 // this process or with its word, is wanted, and nobody is at it.
 func (p *Provisioner) ShouldProvision(_ context.Context, claim *v1.PersistentVolumeClaim) bool {
-	if !p.Admitted(claim) || claim.DeletionTimestamp != nil || !p.Ledger.Own(claim.UID) {
+	if !p.Admitted(claim) || claim.DeletionTimestamp != nil || p.elsewhere(claim) || !p.Ledger.Own(claim.UID) {
 		return false
 	}
 	state, _ := p.Ledger.State(claim.UID)

@@ -52,6 +52,13 @@ func (p *Provisioner) nodeFor(claim *v1.PersistentVolumeClaim) string {
 	return claim.Annotations[wellknown.SelectedNode]
 }
 
+// elsewhere says whether another node was chosen for the claim than the one for which this
+// process provisions.
+func (p *Provisioner) elsewhere(claim *v1.PersistentVolumeClaim) bool {
+	chosen := claim.Annotations[wellknown.SelectedNode]
+	return p.Node != "" && chosen != "" && chosen != p.Node
+}
+
 // whereBefore is accessibility for an earlier request that may have made something.
 func (p *Provisioner) whereBefore(claim *v1.PersistentVolumeClaim, class *storagev1.StorageClass) *csi.TopologyRequirement {
 	where, _ := p.accessibility(claim, class, nil, true, func(waitlist.Object) {})

@@ -85,10 +85,10 @@ func TestNodeDeploymentANodeThatHasNoRoomAfterAll(t *testing.T) {
 func TestNodeDeploymentKilledInMidWork(t *testing.T) {
 	t.Parallel()
 	env := nodesOf(t)
-	running := map[string]*kit.Provisioner{}
+	running, hung := map[string]*kit.Provisioner{}, map[string]*faults.Rule{}
 	for _, name := range []string{"a", "b"} {
 		node := env.AddNode(name)
-		node.Faults.On("CreateVolume").Next(1).Hang()
+		hung[node.Name] = node.Faults.On("CreateVolume").Hang()
 		running[node.Name] = node.Start()
 	}
 	env.Create(env.Claim("data"), env.Claim("gone"))
@@ -118,6 +118,7 @@ func TestNodeDeploymentKilledInMidWork(t *testing.T) {
 	for _, node := range victims {
 		if !started[node] {
 			started[node] = true
+			hung[node].Remove()
 			nodeNamed(t, env, node).Start()
 		}
 	}
@@ -303,4 +304,42 @@ func TestNodeDeploymentWithABrokenStart(t *testing.T) {
 		}
 		node.Faults.Reset()
 	}
+}
+
+// A person takes a claim from a node whose driver does not make it: by taking the chosen node
+// off, or by choosing another one. What may exist is found and deleted first.
+func TestNodeDeploymentAClaimIsTakenFromItsNode(t *testing.T) {
+	t.Parallel()
+	env := nodesOf(t)
+	startNodes(env, 2, nil)
+	bad, good := nodeNamed(t, env, "node-1"), nodeNamed(t, env, "node-2")
+	lost := bad.Faults.On("CreateVolume").LoseReply()
+	env.Create(env.Claim("made", kit.SelectedNode(bad.Name)))
+	env.Eventually("the volume is made, and its provisioner does not know", func() error {
+		if len(bad.Driver.Driver.Volumes()) == 0 {
+			return errors.New("there is none")
+		}
+		return nil
+	})
+	env.Update("made", kit.SelectedNode(good.Name))
+	env.WaitEvent("made", "CleaningUp")
+	lost.Remove()
+	env.WaitBound("made")
+	compare(t, []field{
+		{"node of made", env.Get("made").Annotations[selectedNode], good.Name},
+		{"volumes on the other node", len(bad.Driver.Driver.Volumes()), 0},
+	})
+
+	bad.Faults.On("GetCapacity").Fail(codes.Unavailable, "broken disk")
+	bad.Faults.On("CreateVolume").Fail(codes.FailedPrecondition, "broken disk")
+	env.Create(env.Claim("data", kit.SelectedNode(bad.Name)), env.Claim("more", kit.SelectedNode(bad.Name)))
+	env.WaitEvent("data", "ProvisioningFailed")
+	env.WaitEvent("more", "ProvisioningFailed")
+	env.Update("data", withdrawNode)
+	env.Update("more", kit.SelectedNode(good.Name))
+	env.WaitBound("data", "more")
+	compare(t, []field{
+		{"node of data", env.Get("data").Annotations[selectedNode], good.Name},
+		{"node of more", env.Get("more").Annotations[selectedNode], good.Name},
+	})
 }
