@@ -37,9 +37,9 @@ func startNodes(env *kit.Env, count int, change func(*demodriver.Config), args .
 	}
 }
 
-// askedFor returns the nodes whose driver was asked for the claim's volume, once for each
+// nodesAskedFor returns the nodes whose driver was asked for the claim's volume, once for each
 // call.
-func askedFor(env *kit.Env, claim string) []string {
+func nodesAskedFor(env *kit.Env, claim string) []string {
 	name := "pvc-" + string(env.Get(claim).UID)
 	var nodes []string
 	for _, node := range env.Nodes() {
@@ -56,7 +56,7 @@ func askedFor(env *kit.Env, claim string) []string {
 // the one that is chosen.
 func nodeOf(t *testing.T, env *kit.Env, claim string) string {
 	t.Helper()
-	asked := slices.Compact(askedFor(env, claim))
+	asked := slices.Compact(nodesAskedFor(env, claim))
 	if chosen := env.Get(claim).Annotations[selectedNode]; len(asked) != 1 || asked[0] != chosen {
 		t.Fatalf("the volume of claim %q was asked for on nodes %v, and %q is chosen", claim, asked, chosen)
 	}

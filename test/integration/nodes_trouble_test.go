@@ -54,7 +54,7 @@ func TestNodeDeploymentWithoutRoomAnywhere(t *testing.T) {
 	})
 	compare(t, []field{
 		{"events", env.CountEvents("three", "NotTakenByAnyNode"), 1},
-		{"calls", len(askedFor(env, "three")), 0},
+		{"calls", len(nodesAskedFor(env, "three")), 0},
 	})
 	room := nodeOf(t, env, "one")
 	env.Delete("one")
@@ -95,7 +95,7 @@ func TestNodeDeploymentKilledInMidWork(t *testing.T) {
 	victims := map[string]string{}
 	for _, claim := range []string{"data", "gone"} {
 		env.Eventually("a driver is at it", func() error {
-			if len(askedFor(env, claim)) == 0 {
+			if len(nodesAskedFor(env, claim)) == 0 {
 				return fmt.Errorf("nobody was asked for claim %q", claim)
 			}
 			return nil
@@ -108,7 +108,7 @@ func TestNodeDeploymentKilledInMidWork(t *testing.T) {
 	env.Delete("gone")
 	env.Steadily("nobody else works on them", 4*time.Second, func() error {
 		for claim, node := range victims {
-			if asked := slices.Compact(askedFor(env, claim)); !slices.Equal(asked, []string{node}) {
+			if asked := slices.Compact(nodesAskedFor(env, claim)); !slices.Equal(asked, []string{node}) {
 				return fmt.Errorf("claim %q was asked for on nodes %v", claim, asked)
 			}
 		}
@@ -137,7 +137,7 @@ func TestNodeDeploymentANodeThatIsGone(t *testing.T) {
 	gate := gone.Faults.On("CreateVolume").Gate()
 	env.Create(env.Claim("begun"))
 	env.Eventually("the node is at it", func() error {
-		if len(askedFor(env, "begun")) == 0 {
+		if len(nodesAskedFor(env, "begun")) == 0 {
 			return errors.New("not yet")
 		}
 		return nil
@@ -165,7 +165,7 @@ func TestNodeDeploymentANodeThatIsGone(t *testing.T) {
 	}
 	compare(t, []field{
 		{"node of begun", env.Get("begun").Annotations[selectedNode], gone.Name},
-		{"calls on the other node", slices.Contains(askedFor(env, "begun"), left.Name), false},
+		{"calls on the other node", slices.Contains(nodesAskedFor(env, "begun"), left.Name), false},
 	})
 	// What docs/node-deployment.md says.
 	for _, finalizer := range env.Get("begun").Finalizers {
@@ -248,7 +248,7 @@ func TestNodeDeploymentForDelayedBindingAlone(t *testing.T) {
 	compare(t, []field{
 		{"node of later", nodeOf(t, env, "later"), nodeNamed(t, env, "node-2").Name},
 		{"events", env.CountEvents("now", "ImmediateBindingDisabled"), 1},
-		{"calls", len(askedFor(env, "now")), 0},
+		{"calls", len(nodesAskedFor(env, "now")), 0},
 	})
 }
 
@@ -265,7 +265,7 @@ func TestNodeDeploymentSourcesAreProtectedForTheClonesOfAllNodes(t *testing.T) {
 	maker.Faults.On("CreateVolume").HangUntilReleased()
 	env.Create(env.Claim("copy", kit.CloneOf("src"), kit.SelectedNode(maker.Name)))
 	env.Eventually("the clone is being made", func() error {
-		if len(askedFor(env, "copy")) == 0 {
+		if len(nodesAskedFor(env, "copy")) == 0 {
 			return errors.New("nobody was asked for it")
 		}
 		return nil

@@ -52,7 +52,7 @@ type Env struct {
 	provisioners []*Provisioner
 	// environment of provisioners, as NAME=value.
 	environment []string
-	nodes        []*Node
+	nodes       []*Node
 	// account is whom the API server takes the provisioners for.
 	account account
 	// ownAccount is its name if it was made for this test alone.
