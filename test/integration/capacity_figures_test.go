@@ -55,17 +55,7 @@ func TestCapacityFigures(t *testing.T) {
 	took := published()
 	t.Logf("%4d objects for %d nodes and %d classes, published within %.1f s of the start: %d requests to create them, %d to list and watch", pairs, nodes, classes,
 		took.Seconds(), requests("create"), requests("list")+requests("watch"))
-	polled := func() {
-		t.Helper()
-		asked := len(env.Faults.Calls("GetCapacity"))
-		env.Eventually("the driver was asked about everything three times", func() error {
-			if now := len(env.Faults.Calls("GetCapacity")) - asked; now < 3*pairs {
-				return fmt.Errorf("%d times", now)
-			}
-			return nil
-		})
-	}
-	polled()
+	polled(env, 3*pairs)
 	check := func(what, verb string, want int) {
 		t.Helper()
 		got := requests(verb)
@@ -79,7 +69,7 @@ func TestCapacityFigures(t *testing.T) {
 	began = time.Now()
 	room.change(func() { room.usual = 2 * gi })
 	took = published()
-	polled()
+	polled(env, 3*pairs)
 	check("after a poll in which everything had changed", "update", pairs)
 	t.Logf("     everything was up to date again %.1f s after it had changed, with a poll every %s", took.Seconds(), poll)
 	for _, verb := range []string{"get", "delete", "patch"} {

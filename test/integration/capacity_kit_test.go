@@ -20,7 +20,6 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/test/kit"
-	"github.com/csi-clone-provisioner/csi-clone-provisioner/test/kit/faults"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/test/kit/repo"
 )
 
@@ -177,14 +176,6 @@ func waitPublished(t *testing.T, env *kit.Env, what string, want ...string) {
 			return fmt.Errorf("published is\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 		}
 		return nil
-	})
-}
-
-// askedFor returns the calls of GetCapacity for a segment.
-func askedFor(env *kit.Env, segment string) []faults.Call {
-	return slices.DeleteFunc(env.Faults.Calls("GetCapacity"), func(call faults.Call) bool {
-		req, ok := call.Request.(*csi.GetCapacityRequest)
-		return !ok || segmentText(req.GetAccessibleTopology().GetSegments()) != segment
 	})
 }
 

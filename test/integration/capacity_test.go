@@ -94,23 +94,13 @@ func TestCapacityWithoutTopologyIsOneObjectThatStays(t *testing.T) {
 	first := env.StartProvisioner(capacityArgs("--capacity-poll-interval=100ms")...)
 	waitPublished(t, env, "there is one object", "CLASS [] 7Gi")
 	before := identities(env, true)
-	polled := func() {
-		t.Helper()
-		asked := len(env.Faults.Calls("GetCapacity"))
-		env.Eventually("the driver was asked some more times", func() error {
-			if now := len(env.Faults.Calls("GetCapacity")); now < asked+5 {
-				return fmt.Errorf("%d times", now-asked)
-			}
-			return nil
-		})
-	}
-	polled()
+	polled(env, 5)
 	second := env.StartProvisioner(capacityArgs("--capacity-poll-interval=100ms")...)
 	if goal := second.Metric("csistoragecapacities_desired_goal"); goal != 0 {
 		t.Errorf("the standby wants %v objects", goal)
 	}
 	first.Stop()
-	polled()
+	polled(env, 5)
 	if goal := second.Metric("csistoragecapacities_desired_goal"); goal != 1 {
 		t.Errorf("the new leader wants %v objects", goal)
 	}
