@@ -389,7 +389,7 @@ func TestBadFlagsAreRefusedInOneLine(t *testing.T) {
 		{"metrics at no path", "--metrics-path=metrics", `--metrics-path="metrics" must begin with /`},
 		{"a lease that is too short", "--leader-election --leader-election-lease-duration=5s",
 			"leader election needs --leader-election-lease-duration (5s) > --leader-election-renew-deadline (10s) > 1.2 x --leader-election-retry-period (5s)"},
-		{"capacity objects", "--enable-capacity", "--enable-capacity=true is not supported yet by this version (CSIStorageCapacity objects); remove it"},
+		{"capacity objects", "--enable-capacity", "--enable-capacity needs the environment variable NAMESPACE, the namespace of the CSIStorageCapacity objects; set it to metadata.namespace of the pod (downward API)"},
 		{"one provisioner per node without a node", "--node-deployment", "--node-deployment needs the environment variable NODE_NAME; set it to spec.nodeName of the pod (fieldRef)"},
 		{"two addresses", "--metrics-address=:8080 --http-endpoint=:8081", "--metrics-address=:8080 and --http-endpoint=:8081 are both given; give --http-endpoint alone, which serves everything"},
 		{"a gate that nobody knows", "--feature-gates=Magic=true",
