@@ -52,6 +52,10 @@ type Config struct {
 	Granularity int64
 	// PublishMode is how volumes are shown on the node; empty means PublishAuto.
 	PublishMode PublishMode
+	// LoopDevices makes block volumes real block devices on the node: NodeStageVolume
+	// attaches a loop device, for which it takes root. Else a block volume is shown as the
+	// file that it is, and there is nothing to stage.
+	LoopDevices bool
 	// Without lists controller capabilities to leave out. The calls behind them
 	// are refused.
 	Without []csi.ControllerServiceCapability_RPC_Type
@@ -97,6 +101,9 @@ func (c Config) validate() error {
 	}
 	if c.Capacity < 0 {
 		return fmt.Errorf("capacity of demo driver %q is %d bytes; use 0 (no limit) or more", c.Name, c.Capacity)
+	}
+	if c.LoopDevices && c.PublishMode != PublishMount {
+		return fmt.Errorf("demo driver %q is to have loop devices but publishes by %q; use mount, a link is no device", c.Name, c.PublishMode)
 	}
 	switch c.PublishMode {
 	case PublishAuto, PublishMount, PublishSymlink:

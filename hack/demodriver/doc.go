@@ -20,7 +20,8 @@
 //     nothing.
 //   - NodePublishVolume bind-mounts as root. For an ordinary user it makes a
 //     symbolic link, so that the whole demo works unprivileged; a link cannot be
-//     read-only, the log says so. A volume in use cannot be deleted.
+//     read-only, the log says so. A volume in use cannot be deleted. With
+//     Config.LoopDevices block volumes are block devices, as pods want them.
 //
 // Any capability can be switched off (Config.Without, Config.WithoutPlugin) to
 // test what a caller makes of that. The topology segments, if given, are those of

@@ -24,12 +24,17 @@ func (s *node) NodeGetInfo(context.Context, *csi.NodeGetInfoRequest) (*csi.NodeG
 }
 
 func (s *node) NodeGetCapabilities(context.Context, *csi.NodeGetCapabilitiesRequest) (*csi.NodeGetCapabilitiesResponse, error) {
-	resp := &csi.NodeGetCapabilitiesResponse{}
+	var offered []csi.NodeServiceCapability_RPC_Type
 	if s.driver.can(canMultiWriter) {
+		offered = append(offered, csi.NodeServiceCapability_RPC_SINGLE_NODE_MULTI_WRITER)
+	}
+	if s.driver.cfg.LoopDevices {
+		offered = append(offered, csi.NodeServiceCapability_RPC_STAGE_UNSTAGE_VOLUME)
+	}
+	resp := &csi.NodeGetCapabilitiesResponse{}
+	for _, rpc := range offered {
 		resp.Capabilities = append(resp.Capabilities, &csi.NodeServiceCapability{
-			Type: &csi.NodeServiceCapability_Rpc{Rpc: &csi.NodeServiceCapability_RPC{
-				Type: csi.NodeServiceCapability_RPC_SINGLE_NODE_MULTI_WRITER,
-			}},
+			Type: &csi.NodeServiceCapability_Rpc{Rpc: &csi.NodeServiceCapability_RPC{Type: rpc}},
 		})
 	}
 	return resp, nil

@@ -32,17 +32,11 @@ func (d *Driver) publishedAt(volumeID string) []string {
 // visible is true when a publication on record is there: a reboot takes mounts
 // away without telling us.
 func (d *Driver) visible(p store.Publication) bool {
-	data := d.store.Volumes.Path(p.VolumeID)
-	if p.How == bySymlink {
-		to, err := os.Readlink(p.TargetPath)
-		return err == nil && to == data
+	if p.How != bySymlink {
+		return d.mounted(p)
 	}
-	there, err := os.Lstat(p.TargetPath)
-	if err != nil {
-		return false
-	}
-	volume, err := os.Lstat(data)
-	return err == nil && os.SameFile(there, volume)
+	to, err := os.Readlink(p.TargetPath)
+	return err == nil && to == d.store.Volumes.Path(p.VolumeID)
 }
 
 // publish makes a volume visible and returns how. It goes on record first, so
@@ -51,7 +45,10 @@ func (d *Driver) publish(p store.Publication) (how string, err error) {
 	if err := d.clear(p.TargetPath); err != nil {
 		return "", err
 	}
-	data := d.store.Volumes.Path(p.VolumeID)
+	data, err := d.shown(p)
+	if err != nil {
+		return "", err
+	}
 	mode := d.cfg.PublishMode
 	if mode == PublishMount || mode == PublishAuto && os.Geteuid() == 0 {
 		p.How = byMount

@@ -15,6 +15,8 @@ import (
 type options struct {
 	socket string
 	config demodriver.Config
+	// registration is the kubelet's folder for plugins; empty: none is told.
+	registration string
 }
 
 // parse reads the command line. The error is flag.ErrHelp when help was asked for
@@ -31,6 +33,9 @@ func parse(args []string) (options, error) {
 	flags.StringVar(&o.config.NodeID, "node-id", "node-1", "id of this node")
 	flags.Int64Var(&o.config.Capacity, "capacity", 0, "bytes that volumes and snapshots may have in all; 0: no limit")
 	flags.Int64Var(&o.config.Granularity, "granularity", 1<<20, "bytes that sizes are rounded up to")
+	flags.BoolVar(&o.config.LoopDevices, "loop-devices", false, "show block volumes as block devices; takes root and --publish-mode=mount")
+	flags.BoolVar(&o.config.Modifies, "modify-volumes", false, "offer MODIFY_VOLUME: volumes have mutable parameters, any at all")
+	flags.StringVar(&o.registration, "kubelet-registration-dir", "", "the kubelet's folder for plugins, /var/lib/kubelet/plugins_registry as a rule; empty: no kubelet is told of the driver")
 	flags.BoolVar(&o.config.NoSync, "no-sync", false, "do not wait for data to reach the disk")
 	if err := flags.Parse(args); err != nil {
 		return options{}, err

@@ -14,6 +14,7 @@ import (
 	"k8s.io/klog/v2"
 
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/hack/demodriver"
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/hack/demodriver/registration"
 )
 
 // shutdownGrace is how long calls in progress may take after the signal: under
@@ -40,7 +41,24 @@ func run(ctx context.Context, args []string) error {
 	server := grpc.NewServer()
 	driver.Register(server)
 	klog.FromContext(ctx).Info("Serving", "driver", o.config.Name, "socket", o.socket, "dir", o.config.Dir)
-	return errors.Join(serve(ctx, server, listener), driver.Close())
+	announced, err := announce(ctx, o)
+	if err != nil {
+		return errors.Join(err, listener.Close(), driver.Close())
+	}
+	return errors.Join(serve(ctx, server, listener), announced(), driver.Close())
+}
+
+// announce tells the kubelet of the driver if that is asked for, and returns what takes it
+// back. The kubelet calls the driver at once, and again until it answers.
+func announce(ctx context.Context, o options) (back func() error, err error) {
+	if o.registration == "" {
+		return func() error { return nil }, nil
+	}
+	server, err := registration.Serve(ctx, o.registration, o.config.Name, o.socket)
+	if err != nil {
+		return nil, err
+	}
+	return server.Close, nil
 }
 
 // serve returns when ctx has ended and calls in progress are through or had
