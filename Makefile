@@ -23,32 +23,55 @@ export GOWORK = off
 comma := ,
 
 .DEFAULT_GOAL := help
-.PHONY: help build programs control-plane demo demo-stop test unit fuzz sanity integration chaos \
+.PHONY: help build programs control-plane demo demo-stop node node-shell node-stop e2e test unit fuzz sanity integration chaos \
 	bench bench-memory bench-topology lint verify vendor generate image clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## compile the provisioner to bin/csi-clone-provisioner
 	$(GO_BUILD) -o bin/csi-clone-provisioner ./cmd/csi-clone-provisioner
 
-programs: build ## compile the provisioner, the demo and its CSI driver
+programs: build ## compile the provisioner, the demo, its CSI driver and the program that brings up a node
 	$(GO_BUILD) -o bin/demo-csi-driver ./hack/demodriver/cmd/demo-csi-driver
 	$(GO_BUILD) -o bin/demo ./hack/demo
+	$(GO_BUILD) -o bin/node ./hack/node
 
 control-plane: ## compile etcd, kube-apiserver and the rest for demo and tests (once; up to 10 minutes)
 	hack/control-plane.sh
 
-demo: ## clone a volume on a real control plane, with proof (KEEP=1 leaves it running, SEED=n repeats the data)
+# Pods take root on Linux. Where the node cannot be compiled the demo does without it.
+demo: ## clone a volume on a real control plane, as root with real pods (KEEP=1 leaves it running, PODS=no: no pods, SEED=n repeats the data then)
 	@$(STAGE) programs $(SUBMAKE) programs
 	@$(STAGE) control-plane $(SUBMAKE) control-plane
+	@if [ "$$(id -u)" = 0 ] && [ "$$PODS" != no ]; then $(STAGE) node hack/node.sh || true; fi
 	@bin/demo
 
 demo-stop: ## stop and remove what KEEP=1 make demo left running
-	@found=; for stop in "$${TMPDIR:-/tmp}"/csi-clone-cluster-*/stop.sh; do \
+	@found=; for stop in "$${TMPDIR:-/tmp}"/csi-clone-cluster-*/stop.sh "$${TMPDIR:-/tmp}"/csi-clone-node-*/stop.sh; do \
 		if [ -e "$$stop" ]; then found=yes; "$$stop" || exit 1; fi; \
 	done; \
-	if [ -z "$$found" ]; then echo "no demo was left running"; fi
+	if [ -z "$$found" ]; then echo "nothing was left running"; fi
+
+node: ## bring up a cluster with a node that runs pods, the demo driver and the provisioner (root; once 5 minutes)
+	@$(STAGE) programs $(SUBMAKE) programs
+	@$(STAGE) control-plane $(SUBMAKE) control-plane
+	@$(STAGE) node hack/node.sh
+	@bin/node up
+
+node-shell: ## a shell in the node that is up, with kubectl and ctr (CMD='kubectl get pods -A' runs a command)
+	@for enter in "$${TMPDIR:-/tmp}"/csi-clone-node-*/enter.sh; do \
+		if [ -e "$$enter" ]; then exec "$$enter" $(CMD); fi; \
+	done; \
+	echo "no node is up; make node brings one up"; exit 1
+
+node-stop: demo-stop ## stop the node and remove all of it
+
+e2e: ## run Kubernetes' own storage tests on a node (root; FOCUS=pattern for some, PROCS=4 side by side)
+	@$(STAGE) programs $(SUBMAKE) programs
+	@$(STAGE) control-plane $(SUBMAKE) control-plane
+	@$(STAGE) suite hack/node.sh --suite
+	@$(STAGE) e2e bin/node e2e $(if $(FOCUS),-focus '$(FOCUS)') $(if $(PROCS),-procs $(PROCS))
 
 test: ## run all tests: unit, fuzz (2 s each), sanity, integration, chaos (60 s)
 	@failed=; export FUZZTIME="$${FUZZTIME:-2s}" CHAOS_TIME="$${CHAOS_TIME:-60s}"; \

@@ -67,7 +67,7 @@ func (c *Cluster) apiServerArgs() []string {
 		"--service-account-key-file=" + c.file(saPublic),
 		"--service-account-signing-key-file=" + c.file(saPrivate),
 		"--service-cluster-ip-range=10.0.0.0/24",
-		"--authorization-mode=RBAC",
+		"--authorization-mode=" + c.authorizers(),
 		"--allow-privileged=true",
 		"--endpoint-reconciler-type=none",
 		// Without it a polite stop waits a minute for clients that watch.
@@ -83,7 +83,23 @@ func (c *Cluster) apiServerArgs() []string {
 			"--audit-log-path="+c.AuditLogPath(),
 			"--audit-log-maxsize=1024")
 	}
+	if c.opts.Nodes {
+		args = append(args,
+			"--enable-admission-plugins=NodeRestriction",
+			// A node of one machine has no name that could be looked up.
+			"--kubelet-preferred-address-types=InternalIP",
+			"--kubelet-client-certificate="+c.file(kubeletClientCert),
+			"--kubelet-client-key="+c.file(kubeletClientKey))
+	}
 	return append(args, c.opts.APIServerArgs...)
+}
+
+// authorizers returns who decides what a user may do.
+func (c *Cluster) authorizers() string {
+	if c.opts.Nodes {
+		return "Node,RBAC"
+	}
+	return "RBAC"
 }
 
 func (c *Cluster) controllerManagerArgs() []string {

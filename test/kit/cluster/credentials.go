@@ -16,13 +16,15 @@ import (
 
 // Files in the cluster's folder.
 const (
-	caCert           = "ca.crt"
-	servingCert      = "serving.crt"
-	servingKey       = "serving.key"
-	saPublic         = "service-accounts.pub"
-	saPrivate        = "service-accounts.key"
-	auditPolicyFile  = "audit-policy.yaml"
-	kubeconfigSuffix = ".kubeconfig"
+	caCert            = "ca.crt"
+	servingCert       = "serving.crt"
+	servingKey        = "serving.key"
+	saPublic          = "service-accounts.pub"
+	saPrivate         = "service-accounts.key"
+	kubeletClientCert = "kubelet-client.crt"
+	kubeletClientKey  = "kubelet-client.key"
+	auditPolicyFile   = "audit-policy.yaml"
+	kubeconfigSuffix  = ".kubeconfig"
 )
 
 // masters is the group that may do everything.
@@ -50,12 +52,15 @@ func (c *Cluster) writeCredentials() error {
 		return err
 	}
 	for name, content := range map[string][]byte{
-		caCert:          c.authority.certPEM,
-		servingCert:     serving.cert,
-		servingKey:      serving.key,
-		saPublic:        accounts.cert,
-		saPrivate:       accounts.key,
-		auditPolicyFile: []byte(auditPolicy),
+		caCert:      c.authority.certPEM,
+		servingCert: serving.cert,
+		servingKey:  serving.key,
+		saPublic:    accounts.cert,
+		saPrivate:   accounts.key,
+		// Kubelets ask the API server what a bearer may do; this one may do everything.
+		kubeletClientCert: c.admin.cert,
+		kubeletClientKey:  c.admin.key,
+		auditPolicyFile:   []byte(auditPolicy),
 	} {
 		if err := os.WriteFile(c.file(name), content, 0o600); err != nil {
 			return fmt.Errorf("writing the cluster's credentials: %w", err)
@@ -69,6 +74,9 @@ func (c *Cluster) writeCredentials() error {
 	}
 	return nil
 }
+
+// ClientCA returns the file with the certificate authority of the cluster's clients.
+func (c *Cluster) ClientCA() string { return c.file(caCert) }
 
 // AdminConfig returns a client configuration that may do everything and is not
 // rate limited. Each call returns a new one.

@@ -14,6 +14,9 @@ type Options struct {
 	Binaries string
 	// Scheduler also starts kube-scheduler. Default: no, for there are no nodes.
 	Scheduler bool
+	// Nodes prepares the cluster for nodes: kubelets may sign on, and the API server
+	// knows how to reach them. Default: no, the API server then has RBAC alone.
+	Nodes bool
 	// SnapshotCRDs is the folder with the VolumeSnapshot CRD manifests. When set
 	// they are installed and the snapshot controller is started. Empty: neither.
 	SnapshotCRDs string

@@ -39,6 +39,12 @@ func ControlPlane(root string) (string, error) {
 	return output(root, filepath.Join(root, "hack", "control-plane.sh"), "--path")
 }
 
+// Node returns the folder of the compiled node. It does not look whether everything is in
+// there; the node package does.
+func Node(root string) (string, error) {
+	return output(root, filepath.Join(root, "hack", "node.sh"), "--path")
+}
+
 // SnapshotCRDs returns the folder with the manifests of the VolumeSnapshot CRDs,
 // of the very version the snapshot controller was built from.
 func SnapshotCRDs(root string) (string, error) {

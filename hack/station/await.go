@@ -1,0 +1,80 @@
+package station
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/test/kit/node"
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/test/kit/process"
+)
+
+const (
+	// pause is how long a condition is left alone before it is looked at again.
+	pause = 50 * time.Millisecond
+	// patience is how long a condition may take; each takes a second or less.
+	patience  = time.Minute
+	tailLines = 20
+)
+
+// awaitDriver waits until the kubelet has told the API server of the driver: pods with
+// volumes of it may be scheduled then.
+func (s *Station) awaitDriver(ctx context.Context) error {
+	return s.await(ctx, nil, "the driver is registered with the kubelet", func(ctx context.Context) error {
+		live, err := s.Client.StorageV1().CSINodes().Get(ctx, node.Name, metav1.GetOptions{})
+		if err != nil {
+			return err
+		}
+		for _, driver := range live.Spec.Drivers {
+			if driver.Name == DriverName {
+				return nil
+			}
+		}
+		return fmt.Errorf("node %s has %d drivers", node.Name, len(live.Spec.Drivers))
+	})
+}
+
+// await waits until check returns nil. It gives up at once if the process, which may be
+// nil, ends.
+func (s *Station) await(ctx context.Context, p *process.Process, what string, check func(context.Context) error) error {
+	began := time.Now()
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	var exited <-chan struct{}
+	if p != nil {
+		exited = p.Done()
+	}
+	for {
+		err := check(ctx)
+		if err == nil {
+			s.opts.Log("%s after %.1f s", what, time.Since(began).Seconds())
+			return nil
+		}
+		select {
+		case <-time.After(pause):
+		case <-exited:
+			return fmt.Errorf("waiting until %s: %s ended (%s); the end of its log:\n%s", what, p.Name(), p.Fate(), p.LogTail(tailLines))
+		case <-ctx.Done():
+			return fmt.Errorf("waiting until %s: %w (%w)", what, ctx.Err(), err)
+		}
+	}
+}
+
+func answers(ctx context.Context, url string) error {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return err
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s answers %s", url, response.Status)
+	}
+	return nil
+}
