@@ -5,6 +5,10 @@
 //	KEEP=1 make demo     leave the cluster running; stop it with make demo-stop
 //	SEED=42 make demo    write the same data as another run
 //
+// As root on Linux real pods write and read the volumes, on a node in namespaces of its
+// own. Other users see the same story without pods (PODS=no: in any case); the volumes
+// are then written and read through the driver's node service.
+//
 // The control plane, the demo CSI driver and the provisioner must have been
 // compiled; make demo sees to that.
 package main
@@ -15,21 +19,41 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/test/kit/sandbox"
 )
 
 func main() {
+	if code, done := sandbox.Enter(); done {
+		os.Exit(code)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	// A second Ctrl-C ends the demo at once; the kernel then ends its processes.
 	context.AfterFunc(ctx, stop)
 	out := newPrinter(os.Stdout)
-	err := run(ctx, out)
+	code, err := tell(ctx, out)
 	switch {
 	case err == nil:
-		return
 	case ctx.Err() != nil:
 		out.note("interrupted; everything is stopped and removed")
-		os.Exit(130)
+		code = 130
+	default:
+		out.bad(fmt.Sprintf("the demo failed: %v", err))
+		code = 1
 	}
-	out.bad(fmt.Sprintf("the demo failed: %v", err))
-	os.Exit(1)
+	os.Exit(code)
+}
+
+// tell tells the story in the form that can be told here. The code is that of the process
+// which told it in a sandbox and has said itself what went wrong.
+func tell(ctx context.Context, out *printer) (int, error) {
+	if here, inside := sandbox.Inside(); inside {
+		return 0, tellWithPods(ctx, out, here)
+	}
+	if err := podsPossible(sandbox.Possible); err != nil {
+		out.note("without pods, because %v", err)
+		return 0, run(ctx, out)
+	}
+	outcome, err := sandbox.Run(ctx)
+	return outcome.Code, err
 }
