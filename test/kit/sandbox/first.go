@@ -20,7 +20,13 @@ const failed = 70
 // code and true. Main calls it before anything else and ends with that code.
 func Enter() (code int, done bool) {
 	switch os.Getenv(stageVariable) {
-	case "probe":
+	case probe:
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		if err := prepare(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return failed, true
+		}
 		return 0, true
 	case first:
 		code, err := beFirst()
@@ -38,15 +44,12 @@ func Enter() (code int, done bool) {
 // lost their parents, as the first process of a system has to. When it returns and the
 // process ends, the kernel ends all others.
 func beFirst() (int, error) {
-	if os.Getpid() != 1 {
-		return 0, fmt.Errorf("%s is for the first process of a sandbox only; unset it", stageVariable)
-	}
 	// The program is to be started by the thread that has parted from the control groups.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	signals := make(chan os.Signal, 8)
 	signal.Notify(signals, unix.SIGINT, unix.SIGTERM, unix.SIGHUP)
-	if err := errors.Join(enterCgroups(filepath.Base(os.Getenv(folderVariable))), mountAll(), loopbackUp()); err != nil {
+	if err := prepare(); err != nil {
 		return 0, err
 	}
 	if err := os.Setenv(stageVariable, inside); err != nil {
@@ -71,6 +74,21 @@ func beFirst() (int, error) {
 	}()
 	code, err := bury(program)
 	return code, errors.Join(err, detachLoops(os.Getenv(folderVariable)))
+}
+
+// prepare makes the new namespaces usable.
+func prepare() error {
+	// Elsewhere the mounts would be the machine's.
+	if os.Getpid() != 1 {
+		return fmt.Errorf("%s is for the first process of a sandbox only; unset it", stageVariable)
+	}
+	if err := enterCgroups(filepath.Base(os.Getenv(folderVariable))); err != nil {
+		return err
+	}
+	if err := mountAll(); err != nil {
+		return err
+	}
+	return loopbackUp()
 }
 
 // watchOwner asks the program to end when the process that called Run is gone without

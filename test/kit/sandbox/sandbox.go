@@ -18,6 +18,7 @@ const (
 	stageVariable = "CSI_CLONE_SANDBOX"
 	// folderVariable names the sandbox's folder.
 	folderVariable = "CSI_CLONE_SANDBOX_FOLDER"
+	probe          = "probe"
 	first          = "first"
 	inside         = "inside"
 )
@@ -39,19 +40,25 @@ const (
 // namespaces are those that a sandbox has of its own.
 const namespaces = syscall.CLONE_NEWNS | syscall.CLONE_NEWPID | syscall.CLONE_NEWNET | syscall.CLONE_NEWIPC
 
-// Possible returns nil if this process may make a sandbox, or why it may not.
+// Possible returns nil if a sandbox can be made here, or why not. It tries, and what it
+// made is gone when it returns.
 func Possible() error {
 	if os.Geteuid() != 0 {
 		return errors.New("this user is not root")
 	}
-	// Root in a container may lack the right.
-	probe := exec.Command("/proc/self/exe")
-	probe.Env = []string{stageVariable + "=probe"}
-	probe.SysProcAttr = &syscall.SysProcAttr{Cloneflags: namespaces}
-	if out, err := probe.CombinedOutput(); err != nil {
-		return fmt.Errorf("namespaces cannot be made here (%w) %s", err, strings.TrimSpace(string(out)))
+	box, err := newFolder(os.TempDir())
+	if err != nil {
+		return err
 	}
-	return nil
+	command := exec.Command("/proc/self/exe")
+	command.Env = append(os.Environ(), stageVariable+"="+probe, folderVariable+"="+box.path)
+	command.SysProcAttr = &syscall.SysProcAttr{Cloneflags: namespaces}
+	out, err := command.CombinedOutput()
+	if err != nil {
+		// Root in a container may lack the right to any part of it.
+		err = fmt.Errorf("no namespaces can be had here (%w) %s", err, strings.TrimSpace(string(out)))
+	}
+	return errors.Join(err, box.remove())
 }
 
 // Here is the sandbox that a process runs in.
