@@ -12,13 +12,8 @@ import (
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/test/kit/process"
 )
 
-const (
-	// pause is how long a condition is left alone before it is looked at again.
-	pause = 50 * time.Millisecond
-	// patience is how long a condition may take; each takes a second or less.
-	patience  = time.Minute
-	tailLines = 20
-)
+// patience is how long a condition may take; each takes a second or less.
+const patience = time.Minute
 
 // awaitDriver waits until the kubelet has told the API server of the driver: pods with
 // volumes of it may be scheduled then.
@@ -43,24 +38,11 @@ func (s *Station) await(ctx context.Context, p *process.Process, what string, ch
 	began := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	var exited <-chan struct{}
-	if p != nil {
-		exited = p.Done()
+	if err := process.Await(ctx, p, what, check); err != nil {
+		return err
 	}
-	for {
-		err := check(ctx)
-		if err == nil {
-			s.opts.Log("%s after %.1f s", what, time.Since(began).Seconds())
-			return nil
-		}
-		select {
-		case <-time.After(pause):
-		case <-exited:
-			return fmt.Errorf("waiting until %s: %s ended (%s); the end of its log:\n%s", what, p.Name(), p.Fate(), p.LogTail(tailLines))
-		case <-ctx.Done():
-			return fmt.Errorf("waiting until %s: %w (%w)", what, ctx.Err(), err)
-		}
-	}
+	s.opts.Log("%s after %.1f s", what, time.Since(began).Seconds())
+	return nil
 }
 
 func answers(ctx context.Context, url string) error {

@@ -21,8 +21,6 @@ const (
 	kubeletFile    = "kubelet.yaml"
 	// startLimit is how long a part of the node may take to be there. Each takes seconds.
 	startLimit = 2 * time.Minute
-	startPoll  = 100 * time.Millisecond
-	tailLines  = 20
 )
 
 // RegistrationDir is where CSI drivers announce themselves to the kubelet.
@@ -70,7 +68,7 @@ func (n *Node) startContainerd(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	err = n.await(ctx, p, func(ctx context.Context) error {
+	err = await(ctx, p, "containerd answers", func(ctx context.Context) error {
 		out, err := exec.CommandContext(ctx, n.binary("ctr"), "--address="+n.socket(), "version").CombinedOutput()
 		if err != nil {
 			return fmt.Errorf("%w: %s", err, out)
@@ -100,7 +98,7 @@ func (n *Node) startKubelet(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	err = n.await(ctx, p, func(ctx context.Context) error {
+	err = await(ctx, p, "the node is ready", func(ctx context.Context) error {
 		live, err := client.CoreV1().Nodes().Get(ctx, Name, metav1.GetOptions{})
 		if err != nil {
 			return err
@@ -143,22 +141,8 @@ func (n *Node) launch(name string, args ...string) (*process.Process, error) {
 }
 
 // await waits until check returns nil; it gives up at once if the process ends.
-func (n *Node) await(ctx context.Context, p *process.Process, check func(context.Context) error) error {
+func await(ctx context.Context, p *process.Process, what string, check func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, startLimit)
 	defer cancel()
-	ticker := time.NewTicker(startPoll)
-	defer ticker.Stop()
-	for {
-		err := check(ctx)
-		if err == nil {
-			return nil
-		}
-		select {
-		case <-ticker.C:
-		case <-p.Done():
-			return fmt.Errorf("waiting for %s: it ended (%s); the end of its log:\n%s", p.Name(), p.Fate(), p.LogTail(tailLines))
-		case <-ctx.Done():
-			return fmt.Errorf("waiting for %s: %w (%w); the end of its log:\n%s", p.Name(), ctx.Err(), err, p.LogTail(tailLines))
-		}
-	}
+	return process.Await(ctx, p, what, check)
 }
