@@ -23,6 +23,10 @@ func main() {
 	if code, done := sandbox.Enter(); done {
 		os.Exit(code)
 	}
+	os.Exit(exitCode())
+}
+
+func exitCode() int {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	code, err := run(ctx, os.Args[1:])
@@ -30,7 +34,7 @@ func main() {
 		fmt.Fprintln(os.Stderr, "node:", err)
 		code = max(code, 1)
 	}
-	os.Exit(code)
+	return code
 }
 
 const usage = `usage: node up | node e2e [-focus PATTERN] [-procs N] [-keep-logs DIR]`

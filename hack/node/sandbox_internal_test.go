@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -12,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/test/kit/process"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/test/kit/sandbox"
 )
 
@@ -26,17 +28,19 @@ const (
 
 // TestMain lets this program be what tests start in a sandbox.
 func TestMain(m *testing.M) {
-	if code, done := sandbox.Enter(); done {
-		os.Exit(code)
+	code, done := sandbox.Enter()
+	if here, inside := sandbox.Inside(); inside && !done {
+		code, done = beInside(here), true
 	}
-	if here, inside := sandbox.Inside(); inside {
-		os.Exit(beInside(here))
+	if done {
+		os.Exit(code) //nolint:forbidigo // in a sandbox this is the program, not a test
 	}
 	if os.Getenv(ownerVariable) != "" {
 		_, err := sandbox.Run(context.Background())
 		fmt.Println(err)
+		return
 	}
-	os.Exit(m.Run())
+	m.Run()
 }
 
 // beInside runs the test's script and returns its exit code. A script whose last word is
@@ -72,11 +76,16 @@ func possible(t *testing.T) string {
 
 func eventually(t *testing.T, what string, check func() bool) {
 	t.Helper()
-	for began := time.Now(); !check(); {
-		if time.Since(began) > limit {
-			t.Fatalf("it is not so that %s", what)
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	defer cancel()
+	err := process.Await(ctx, nil, what, func(context.Context) error {
+		if !check() {
+			return errors.New("not yet")
 		}
-		time.Sleep(10 * time.Millisecond)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
 }
 
@@ -104,7 +113,7 @@ func nothingLeft(t *testing.T, dir string) {
 		t.Fatal(err)
 	}
 	for _, pattern := range []string{"", "*"} {
-		groups, err := filepath.Glob(filepath.Join("/sys/fs/cgroup", pattern, strings.TrimSpace(string(name))))
+		groups, err := filepath.Glob("/sys/fs/cgroup/" + filepath.Join(pattern, strings.TrimSpace(string(name))))
 		if err != nil || len(groups) > 0 {
 			t.Errorf("control groups are left: %v (%v)", groups, err)
 		}
@@ -159,13 +168,11 @@ func TestAnInterruptedSandboxLeavesNothing(t *testing.T) {
 	t.Setenv(scriptVariable, mess+"touch "+filepath.Join(dir, "begun")+"; exec sleep 1000000")
 	ctx, interrupt := context.WithCancel(t.Context())
 	go func() {
-		for {
-			if _, err := os.Stat(filepath.Join(dir, "begun")); err == nil || t.Context().Err() != nil {
-				interrupt()
-				return
-			}
-			time.Sleep(10 * time.Millisecond)
-		}
+		defer interrupt()
+		_ = process.Await(t.Context(), nil, "the script has begun", func(context.Context) error {
+			_, err := os.Stat(filepath.Join(dir, "begun"))
+			return err
+		})
 	}()
 	if outcome, err := sandbox.Run(ctx); err != nil || outcome.Code == 0 {
 		t.Errorf("outcome is %+v (%v), want that it was interrupted", outcome, err)

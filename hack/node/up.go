@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"path/filepath"
 
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/hack/station"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/test/kit/node"
@@ -43,8 +42,3 @@ func up(ctx context.Context, here sandbox.Here) error {
 }
 
 func say(format string, args ...any) { fmt.Printf("    "+format+"\n", args...) }
-
-// logOf returns the path of a program's log.
-func logOf(s *station.Station, name string) string {
-	return filepath.Join(s.Cluster.Dir(), name+".log")
-}

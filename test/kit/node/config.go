@@ -108,7 +108,8 @@ func chooseSnapshotter(dir string) string {
 	if err := unix.Mount("overlay", merged, "overlay", 0, options); err != nil {
 		return "native"
 	}
-	defer unix.Unmount(merged, 0)
+	// At worst it goes with the sandbox.
+	defer func() { _ = unix.Unmount(merged, 0) }()
 	// An overlay on an overlay may be mountable and yet fail at the first file.
 	if err := os.WriteFile(filepath.Join(merged, "file"), nil, 0o600); err != nil {
 		return "native"

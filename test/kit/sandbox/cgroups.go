@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -14,6 +15,8 @@ import (
 const (
 	cgroupRoot = "/sys/fs/cgroup"
 	procsFile  = "cgroup.procs"
+	// controllersFile is there in version 2 only.
+	controllersFile = "cgroup.controllers"
 )
 
 // enterCgroups puts this process into control groups of the sandbox's name, and makes them
@@ -24,6 +27,10 @@ func enterCgroups(name string) error {
 	if err != nil {
 		return err
 	}
+	unified := exists(filepath.Join(cgroupRoot, controllersFile))
+	if unified {
+		passOnControllers(cgroupRoot)
+	}
 	for _, root := range roots {
 		if err := enterCgroup(root, name); err != nil {
 			return fmt.Errorf("entering a control group: %w", err)
@@ -32,7 +39,7 @@ func enterCgroups(name string) error {
 	if err := unix.Unshare(unix.CLONE_NEWCGROUP); err != nil {
 		return fmt.Errorf("parting from the control groups outside: %w", err)
 	}
-	if !exists(filepath.Join(cgroupRoot, "cgroup.controllers")) {
+	if !unified {
 		return nil
 	}
 	// In version 2 a group whose children have processes must have none itself.
@@ -40,6 +47,18 @@ func enterCgroups(name string) error {
 		return fmt.Errorf("entering a control group: %w", err)
 	}
 	return nil
+}
+
+// passOnControllers lets groups below one of version 2 use its controllers, each as far as
+// that is permitted: which of them are indispensable is for the kubelet to say.
+func passOnControllers(group string) {
+	controllers, err := os.ReadFile(filepath.Join(group, controllersFile))
+	if err != nil {
+		return
+	}
+	for controller := range strings.FieldsSeq(string(controllers)) {
+		_ = os.WriteFile(filepath.Join(group, "cgroup.subtree_control"), []byte("+"+controller), 0o644)
+	}
 }
 
 func enterCgroup(root, name string) error {

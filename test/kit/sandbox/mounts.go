@@ -65,7 +65,7 @@ func mountAll() error {
 // hideSettings puts files with the same content in the place of the kernel's settings.
 func hideSettings(dir string) error {
 	for _, name := range privateSettings() {
-		path := filepath.Join("/proc/sys", name)
+		path := "/proc/sys/" + name
 		value, err := os.ReadFile(path)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
