@@ -7,7 +7,6 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"runtime/debug"
-	"slices"
 	"sync"
 	"time"
 
@@ -69,11 +68,10 @@ func newRegistry() (enginemetrics.Metrics, *prometheus.Registry) {
 	return m, r
 }
 
-// durations returns a histogram that goes on where the engine's own ends, at ten seconds: a
-// clone may take minutes.
+// durations returns a histogram that goes on where the engine's own ends.
 func durations(name, help string, labels ...string) *prometheus.HistogramVec {
 	return prometheus.NewHistogramVec(prometheus.HistogramOpts{
-		Subsystem: subsystem, Name: name, Help: help, Buckets: slices.Concat(prometheus.DefBuckets, []float64{15, 25, 50, 120, 300, 600}),
+		Subsystem: subsystem, Name: name, Help: help, Buckets: observe.DurationBuckets(),
 	}, labels)
 }
 
@@ -153,6 +151,7 @@ func build(ctx context.Context, o *options.Options, clients clients, driver *csi
 		KeepMode:        o.PreventVolumeModeConversion,
 
 		AttributesClasses: o.AttributesClasses == options.GateOn || o.AttributesClasses == options.GateAuto && !access.attributesMissing,
+		Figures:           observe.NewFigures(p.registry),
 		Tell:              h.recorder.SayOfPV,
 		Finished:          h.enqueue, VolumesChanged: h.volumesChanged,
 
@@ -183,7 +182,7 @@ func build(ctx context.Context, o *options.Options, clients clients, driver *csi
 	h.engine = controller.NewProvisionController(ctx, provision.EngineClient(client, component, h.provisioner, h.recorder), driver.Name, h.provisioner,
 		engineOptions(o, h, claims, pvs, p.engineMetrics)...)
 	h.engine.ControllerWaitGroup(h.workers)
-	p.registry.MustRegister(observe.Gauges(h.caches.Recorded, h.intake.Waiting)...)
+	p.registry.MustRegister(observe.Gauges(h.caches.Recorded, h.intake.Waiting, h.protection.counts())...)
 	return h, errors.Join(h.forgetDeletedPVs(), h.wakeDetached(pvs), h.publish(ctx, o, clients, p))
 }
 

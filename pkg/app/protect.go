@@ -44,6 +44,15 @@ func (h *house) protect(o *options.Options, clients clients, writer *claimwriter
 	return p
 }
 
+// counts returns how many sources are protected, by their kind.
+func (p protectors) counts() map[string]func() int {
+	counts := map[string]func() int{"PersistentVolumeClaim": p.claims.Protecting}
+	if p.snapshots != nil {
+		counts["VolumeSnapshot"] = p.snapshots.Protecting
+	}
+	return counts
+}
+
 // sourceOf returns a function that names the source of a kind from which a claim on
 // record is filled.
 func sourceOf(kind source.Kind, recorded func(*v1.PersistentVolumeClaim) bool) func(*v1.PersistentVolumeClaim) (namespace, name string, found bool) {

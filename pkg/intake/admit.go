@@ -24,6 +24,7 @@ func (i *Intake) consider(ctx context.Context, k key, claim *v1.PersistentVolume
 	if !i.given(claim) || claim.DeletionTimestamp != nil || claim.Spec.VolumeName != "" {
 		i.Protector.Unhold(k.uid)
 		i.dropped(k)
+		i.stalled.clear(k)
 		return i.tidy(ctx, claim) // nothing was started, or it is through, and nothing is to be
 	}
 	if state, known := i.Ledger.State(k.uid); known && state == ledger.Unknown {
@@ -47,6 +48,7 @@ func (i *Intake) consider(ctx context.Context, k key, claim *v1.PersistentVolume
 	if !v.Ready() {
 		klog.FromContext(ctx).V(4).Info("Claim is not admitted", "verdict", v.Kind, "reason", v.Reason, "message", v.Message)
 		i.Protector.Unhold(k.uid)
+		i.stalled.note(k, v.Reason)
 		i.Recorder.Say(claim, v)
 		if v.Kind == verdict.GiveBack {
 			return i.giveBack(ctx, k, claim)
@@ -78,7 +80,7 @@ func (i *Intake) judge(ctx context.Context, k key, claim *v1.PersistentVolumeCla
 	looked := admission.Source
 	use, err := i.Planner.JudgeUse(ctx, claim, looked, wait)
 	if err != nil {
-		return Admission{}, verdict.Verdict{}, i.notLooked(ctx, claim, err)
+		return Admission{}, verdict.Verdict{}, i.notLooked(ctx, k, claim, err)
 	}
 	// The look took its time: what was found before may not hold any more.
 	if admission, v = i.Planner.Judge(claim, false, wait); !v.Ready() {
@@ -111,7 +113,8 @@ func (i *Intake) asked(k key, v verdict.Verdict) verdict.Verdict {
 }
 
 // notLooked tells why nobody knows whether the source is in use.
-func (i *Intake) notLooked(ctx context.Context, claim *v1.PersistentVolumeClaim, err error) error {
+func (i *Intake) notLooked(ctx context.Context, k key, claim *v1.PersistentVolumeClaim, err error) error {
+	i.stalled.note(k, verdict.CloneSourceUnchecked)
 	if ctx.Err() == nil {
 		i.Recorder.Say(claim, verdict.Refused(verdict.CloneSourceUnchecked,
 			"the clone was not started, because it could not be found out whether its source is in use (tried again by itself): %v", err))
@@ -149,7 +152,7 @@ func (i *Intake) admit(ctx context.Context, k key, claim *v1.PersistentVolumeCla
 	note, err := i.hold(ctx, k, a, note)
 	if err != nil {
 		i.unreserve(k)
-		return i.notProtected(ctx, claim, err)
+		return i.notProtected(ctx, k, claim, err)
 	}
 	turn, free := i.Ledger.Take(k.uid)
 	if !free {
@@ -160,6 +163,7 @@ func (i *Intake) admit(ctx context.Context, k key, claim *v1.PersistentVolumeCla
 	if !i.OnRecord(a) {
 		turn.Admitting()
 		turn.Done()
+		i.stalled.clear(k)
 		klog.FromContext(ctx).V(2).Info("Claim admitted without a record", "volume", a.Pins.VolumeName, "requiredBytes", a.Pins.RequiredBytes)
 		i.Recorder.Say(claim, note)
 		i.queue.Add(k)
@@ -176,6 +180,7 @@ func (i *Intake) admit(ctx context.Context, k key, claim *v1.PersistentVolumeCla
 	}
 	written, err := i.write(ctx, claim, pins)
 	if written {
+		i.stalled.clear(k)
 		klog.FromContext(ctx).V(2).Info("Claim admitted", "volume", a.Pins.VolumeName, "requiredBytes", a.Pins.RequiredBytes)
 		i.Recorder.Say(claim, note)
 		return nil
@@ -184,6 +189,7 @@ func (i *Intake) admit(ctx context.Context, k key, claim *v1.PersistentVolumeCla
 	i.Protector.Unhold(k.uid)
 	i.unreserve(k)
 	if err != nil && !retryQuietly(err) {
+		i.stalled.note(k, verdict.RecordNotWritten)
 		i.Recorder.Say(claim, verdict.Refused(verdict.RecordNotWritten,
 			"the work could not be put on record on this claim, so it was not started (tried again by itself): %v", err))
 	}
@@ -206,8 +212,9 @@ func (i *Intake) hold(ctx context.Context, k key, a Admission, note verdict.Verd
 
 // notProtected tells why the source could not be protected. A source that
 // changed meanwhile is simply judged again.
-func (i *Intake) notProtected(ctx context.Context, claim *v1.PersistentVolumeClaim, err error) error {
+func (i *Intake) notProtected(ctx context.Context, k key, claim *v1.PersistentVolumeClaim, err error) error {
 	if ctx.Err() == nil && !retryQuietly(err) {
+		i.stalled.note(k, verdict.SourceNotProtected)
 		i.Recorder.Say(claim, verdict.Refused(verdict.SourceNotProtected,
 			"the source could not be protected, so the clone was not started (tried again by itself): %v", err))
 	}

@@ -51,6 +51,7 @@ func (i *Intake) clean(ctx context.Context, k key) error {
 	case errors.Is(err, ledger.ErrHalfProven):
 		return err
 	case err != nil:
+		i.stalled.note(k, verdict.CleanUpBlocked)
 		i.tell(claim, gone, verdict.Refused(verdict.CleanUpBlocked,
 			"volume %q cannot be cleaned up now (tried again by itself): %v", i.Planner.VolumeName(claim), err))
 		return fmt.Errorf("cleaning up volume %q: %w", i.Planner.VolumeName(claim), err)

@@ -145,6 +145,7 @@ type Intake struct {
 	queue   workqueue.TypedRateLimitingInterface[key]
 	dirty   workqueue.TypedRateLimitingInterface[key]
 	waiting *waitlist.List[key]
+	stalled *stalled
 
 	mu      sync.Mutex
 	unseen  map[key]struct{} // claims of the first list that are not judged yet
@@ -170,6 +171,7 @@ func New(c Config) *Intake {
 		queue:   queue("intake", c.RetryStart),
 		dirty:   queue("cleaner", max(c.RetryStart, c.Timeout+c.Timeout/10)),
 		waiting: waitlist.New[key](),
+		stalled: newStalled(),
 		unseen:  map[key]struct{}{},
 		judged:  make(chan struct{}),
 		written: map[types.UID]string{},
@@ -183,9 +185,6 @@ func New(c Config) *Intake {
 
 // Judged is closed when every claim of the first list has been judged once.
 func (i *Intake) Judged() <-chan struct{} { return i.judged }
-
-// Waiting returns how many claims wait for another object.
-func (i *Intake) Waiting() int { return i.waiting.Len() }
 
 // Awaited says whether a claim waits for the object.
 func (i *Intake) Awaited(object waitlist.Object) bool { return i.waiting.Awaited(object) }
@@ -286,6 +285,7 @@ func (i *Intake) vanished(k key) {
 
 // forget drops what is known of a claim that is gone and has left nothing behind.
 func (i *Intake) forget(k key) {
+	i.stalled.clear(k)
 	i.Protector.Unhold(k.uid)
 	i.unreserve(k)
 	i.Ledger.Forget(k.uid)

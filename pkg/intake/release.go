@@ -86,6 +86,7 @@ func (i *Intake) giveBack(ctx context.Context, k key, claim *v1.PersistentVolume
 // letGo drops what is kept for a claim that is closed.
 func (i *Intake) letGo(k key) {
 	i.waiting.Drop(k)
+	i.stalled.clear(k)
 	i.Protector.Unhold(k.uid)
 	i.unreserve(k)
 	i.mu.Lock()

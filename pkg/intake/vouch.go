@@ -22,10 +22,12 @@ func (i *Intake) vouch(ctx context.Context, k key, claim *v1.PersistentVolumeCla
 	case err != nil:
 		return err
 	case v.Kind == verdict.Ignore:
+		i.stalled.clear(k)
 		i.Recorder.Say(claim, v)
 		return nil // it is not refused either: its node may have been withdrawn meanwhile
 	case !v.Ready():
 		klog.FromContext(ctx).V(2).Info("Claim on record is not worked on", "verdict", v.Kind, "reason", v.Reason, "message", v.Message)
+		i.stalled.note(k, v.Reason)
 		i.Recorder.Say(claim, v)
 		// A class that is gone, say, tells nothing about who wrote the record, and the
 		// source is needed to find out what was made.
@@ -36,7 +38,7 @@ func (i *Intake) vouch(ctx context.Context, k key, claim *v1.PersistentVolumeCla
 		return nil
 	}
 	if v, err = i.hold(ctx, k, admission, v); err != nil {
-		return i.notProtected(ctx, claim, err)
+		return i.notProtected(ctx, k, claim, err)
 	}
 	pins := i.foundPins(claim, admission.Pins)
 	if again, err := i.complete(ctx, claim, pins); again || err != nil {
@@ -44,6 +46,7 @@ func (i *Intake) vouch(ctx context.Context, k key, claim *v1.PersistentVolumeCla
 	}
 	i.Ledger.Keep(k.uid, pins.ContentSource, pins.RequiredBytes)
 	i.Ledger.Vouch(k.uid)
+	i.stalled.clear(k)
 	i.Recorder.Say(claim, v)
 	i.queue.Add(k) // it is followed from here on
 	i.wakeEngine(k)

@@ -111,6 +111,9 @@ type entry struct {
 	// handle of a volume that the driver made and that is neither saved nor
 	// deleted; empty if there is none that we know.
 	handle string
+	// began is when this process put the claim on record, or admitted it without; zero if
+	// it did not.
+	began time.Time
 	// open: the last call has had no answer, so the driver may still be at it.
 	open bool
 }

@@ -59,15 +59,17 @@ func (t *Turn) Beside() Beside {
 // Recording notes that this process is about to write the record on a claim
 // that carried none: whatever was known before is over.
 func (t *Turn) Recording() {
-	t.with(func(e *entry) { *e = entry{taken: true, missed: e.missed, state: Idle, own: true} })
+	now := t.ledger.clock.Now()
+	t.with(func(e *entry) { *e = entry{taken: true, missed: e.missed, state: Idle, own: true, began: now} })
 }
 
 // Admitting is Recording without a record: what becomes of the claim is known to
 // this process alone. The live claim is read before the first call, because no
 // write has shown that the cache is up to date.
 func (t *Turn) Admitting() {
+	now := t.ledger.clock.Now()
 	t.with(func(e *entry) {
-		*e = entry{taken: true, missed: e.missed, state: Idle, own: true, unrecorded: true, foreign: true}
+		*e = entry{taken: true, missed: e.missed, state: Idle, own: true, unrecorded: true, foreign: true, began: now}
 	})
 }
 
@@ -201,6 +203,14 @@ func (t *Turn) Removed() {
 		e.state, e.firstAbsent, e.handle, e.differed = Clean, time.Time{}, "", nil
 		e.letGo()
 	})
+}
+
+// Took returns how long ago the claim was put on record, or admitted without. It is not
+// known of one that an earlier process has put there.
+func (t *Turn) Took() (took time.Duration, known bool) {
+	now := t.ledger.clock.Now()
+	t.with(func(e *entry) { took, known = now.Sub(e.began), !e.began.IsZero() })
+	return took, known
 }
 
 // Saved notes that the volume's PV is in the API.

@@ -1,18 +1,34 @@
 package observe
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/verdict"
+)
 
 // Gauges returns collectors of our own figures. Each function is called at
-// every scrape and must be cheap.
-func Gauges(recorded, waiting func() int) []prometheus.Collector {
-	gauge := func(name, help string, value func() int) prometheus.Collector {
-		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "csi_clone_provisioner_" + name, Help: help},
+// every scrape and must be cheap. waiting is called with each reason that can hold a
+// claim up, so that every series is there from the first moment, and there are never
+// more; protected has a function for each kind of sources.
+func Gauges(recorded func() int, waiting func(verdict.Reason) int, protected map[string]func() int) []prometheus.Collector {
+	gauge := func(name, help string, labels prometheus.Labels, value func() int) prometheus.Collector {
+		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: namespace, Name: name, Help: help, ConstLabels: labels},
 			func() float64 { return float64(value()) })
 	}
-	return []prometheus.Collector{
-		gauge("claims_recorded", "Claims whose unfinished work is on record.", recorded),
-		gauge("claims_waiting", "Claims that are registered to be woken by the change of another object.", waiting),
+	all := []prometheus.Collector{
+		gauge("claims_recorded", "Claims whose unfinished work is on record.", nil, recorded),
 	}
+	for _, e := range verdict.Catalogue() {
+		if verdict.HoldsUp(e.Reason) {
+			all = append(all, gauge("claims_waiting", "Claims that wait or are refused, by the reason that their events tell.",
+				prometheus.Labels{"reason": string(e.Reason)}, func() int { return waiting(e.Reason) }))
+		}
+	}
+	for kind, count := range protected {
+		all = append(all, gauge("sources_protected", "Sources of this driver that are protected from deletion for claims that are filled from them, by kind.",
+			prometheus.Labels{"kind": kind}, count))
+	}
+	return all
 }
 
 // CapacityGauges returns collectors of the figures of published capacity, the first three

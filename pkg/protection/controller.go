@@ -325,6 +325,18 @@ func (c *Controller) tell(source metav1.Object) {
 	}
 }
 
+// Protecting returns how many sources carry the finalizer that are known, without asking
+// the API server, to be this driver's.
+func (c *Controller) Protecting() int {
+	count := 0
+	for _, source := range c.Sources.Protected() {
+		if c.Sources.Known(source) {
+			count++
+		}
+	}
+	return count
+}
+
 func (c *Controller) protected(source metav1.Object) bool {
 	return slices.Contains(source.GetFinalizers(), c.Sources.Finalizer())
 }

@@ -80,6 +80,12 @@ func (s snapshots) Ours(ctx context.Context, object metav1.Object) (bool, error)
 	return err == nil && (driver == s.driver || driver == "" && snapshot.GetDeletionTimestamp() != nil), err
 }
 
+// Known: which driver holds a snapshot stands in its content, which is not watched. Only
+// claims of this driver are on record.
+func (s snapshots) Known(source metav1.Object) bool {
+	return len(s.Clones(source.GetNamespace(), source.GetName())) > 0
+}
+
 // Write updates the live snapshot: RBAC for the incumbent grants update, and not patch.
 func (s snapshots) Write(ctx context.Context, source metav1.Object, present bool) (metav1.Object, error) {
 	client := s.client.Resource(informers.VolumeSnapshots()).Namespace(source.GetNamespace())

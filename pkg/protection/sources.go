@@ -30,6 +30,8 @@ type Sources interface {
 	// Ours says whether the driver holds what is to be copied. An error means that it
 	// could not be found out.
 	Ours(ctx context.Context, source metav1.Object) (bool, error)
+	// Known says whether the driver holds what is to be copied, as far as the caches tell.
+	Known(source metav1.Object) bool
 	// Write puts the finalizer on the live object, or takes it off, and returns what the
 	// API server has then.
 	Write(ctx context.Context, source metav1.Object, present bool) (metav1.Object, error)
@@ -87,14 +89,18 @@ func (c claims) Clones(namespace, name string) []*v1.PersistentVolumeClaim {
 // Ours: the source's volume is of our driver. When the PV is not known, the
 // claim's own annotation decides.
 func (c claims) Ours(_ context.Context, object metav1.Object) (bool, error) {
+	return c.Known(object), nil
+}
+
+func (c claims) Known(object metav1.Object) bool {
 	source, ok := object.(*v1.PersistentVolumeClaim)
 	if !ok {
-		return false, nil
+		return false
 	}
 	if pv := c.caches.PV(source.Spec.VolumeName); pv != nil {
-		return pv.Spec.CSI != nil && pv.Spec.CSI.Driver == c.driver, nil
+		return pv.Spec.CSI != nil && pv.Spec.CSI.Driver == c.driver
 	}
-	return migration.Provisioner(source) == c.driver || c.plugin.Given(source), nil
+	return migration.Provisioner(source) == c.driver || c.plugin.Given(source)
 }
 
 func (c claims) Write(ctx context.Context, source metav1.Object, present bool) (metav1.Object, error) {

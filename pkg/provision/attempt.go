@@ -15,6 +15,7 @@ import (
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/csidriver"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/ledger"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/secret"
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/source"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/topology"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/verdict"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/volume"
@@ -90,6 +91,9 @@ func (p *Provisioner) attempt(ctx context.Context, turn *ledger.Turn, claim *v1.
 	}
 	turn.Saved()
 	p.changed(plan.Class.Name, topology.Of(pv))
+	if took, known := turn.Took(); known && source.Of(claim).Kind == source.Claim {
+		p.Figures.Cloned(plan.Class.Name, took)
+	}
 	klog.FromContext(ctx).V(2).Info("Volume provisioned", "pv", klog.KObj(pv), "volumeID", resp.GetVolume().GetVolumeId())
 	return saved, "", nil
 }
@@ -137,6 +141,7 @@ func (p *Provisioner) discard(ctx context.Context, turn *ledger.Turn, claim *v1.
 	klog.FromContext(ctx).V(2).Info("Claim was deleted while its volume was made", "volumeID", handle, "kept", kept, "err", err)
 	if kept == "" && err == nil {
 		turn.Removed()
+		p.Figures.CleanedUp()
 	}
 	return "the claim is not wanted any more"
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/inuse"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/ledger"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/migration"
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/observe"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/record"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/topology"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/verdict"
@@ -65,6 +66,8 @@ type Config struct {
 	StrictTopology, ImmediateTopology bool
 	// AttributesClasses: the feature gate VolumeAttributesClass.
 	AttributesClasses bool
+	// Figures counts what was done; nil counts nothing.
+	Figures *observe.Figures
 	// Tell tells a verdict about a PV in an event.
 	Tell func(*v1.PersistentVolume, verdict.Verdict)
 	// Finished is called after each turn that the engine took, for the claim

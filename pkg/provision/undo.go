@@ -73,7 +73,8 @@ func (p *Provisioner) Undo(ctx context.Context, turn *ledger.Turn, claim *v1.Per
 		return kept, err
 	}
 	turn.Removed()
-	klog.FromContext(ctx).Info("Volume of a deleted claim cleaned up", "claim", klog.KObj(claim), "volumeID", handle)
+	p.Figures.CleanedUp()
+	klog.FromContext(ctx).Info("Volume of a deleted claim cleaned up", "volumeID", handle)
 	return "", nil
 }
 

@@ -1,5 +1,7 @@
 package verdict
 
+import "slices"
+
 // Reason is the reason of an event: CamelCase, stable, documented API.
 type Reason string
 
@@ -103,10 +105,23 @@ func TypeOf(r Reason) Type {
 	return Warning
 }
 
+// HoldsUp says whether a claim that is told the reason cannot go on. The others tell of
+// progress, or are about other objects.
+func HoldsUp(r Reason) bool {
+	goesOn := []Reason{CloneSourceUseUnknown, SnapshotUnprotected, CleaningUp, VolumeKept, Provisioning, ProvisioningFailed, ProvisioningDone}
+	if r == "" || slices.Contains(goesOn, r) {
+		return false
+	}
+	return slices.ContainsFunc(Catalogue(), func(e Entry) bool { return e.Reason == r && e.Object == claim })
+}
+
+// claim is what a reason is about that tells of a claim that is to have a volume.
+const claim = "claim"
+
 // Catalogue lists every reason that the provisioner uses in an event, in the
 // order of docs/events.md, which is generated from it.
 func Catalogue() []Entry {
-	const claim, pv = "claim", "PersistentVolume"
+	const pv = "PersistentVolume"
 	return []Entry{
 		{CloneSourceNotFound, Normal, claim, "The PVC that the claim names as its source does not exist.", "Create the source in the same namespace; the clone then starts by itself."},
 		{CloneSourceNotBound, Normal, claim, "The source exists but is not bound, or its PV does not point back at it yet.", "Nothing if the source is being provisioned; else find out why it is not bound. The clone starts by itself."},

@@ -92,3 +92,17 @@ func TestCatalogue(t *testing.T) {
 		})
 	}
 }
+
+// Claims are counted as waiting only for what keeps them from going on.
+func TestHoldsUp(t *testing.T) {
+	for reason, want := range map[verdict.Reason]bool{
+		verdict.CloneSourceNotFound: true, verdict.CloneTooSmall: true, verdict.CleanUpBlocked: true,
+		verdict.ProvisioningDone: false, verdict.CloneSourceUseUnknown: false, // it goes on
+		verdict.SourceHeld: false, verdict.VolumeFailedDelete: false, // of other objects
+		"": false, "Novelty": false,
+	} {
+		if got := verdict.HoldsUp(reason); got != want {
+			t.Errorf("HoldsUp(%q) is %t", reason, got)
+		}
+	}
+}
