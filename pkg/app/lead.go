@@ -31,7 +31,7 @@ const healthGrace = 20 * time.Second
 // the work: it is given up when everything has stopped, and only then.
 func lead(ctx context.Context, l options.LeaderElection, config *rest.Config, driver string, server *observe.Server, h *house) error {
 	health := leaderelection.NewLeaderHealthzAdaptor(healthGrace)
-	server.SetLive(health.Check)
+	server.AddLive(health.Check)
 	work, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	elected := make(chan struct{})

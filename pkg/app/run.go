@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 
 	"github.com/KimMachineGun/automemlimit/memlimit"
@@ -80,6 +81,8 @@ func run(ctx context.Context, o *options.Options, p parts, lost func(error)) err
 			klog.FromContext(ctx).V(4).Info("Closing the connection to the driver", "err", err)
 		}
 	}()
+	pulse := driver.Pulse()
+	p.server.AddLive(func(r *http.Request) error { return pulse.Check(klog.NewContext(r.Context(), klog.FromContext(ctx))) })
 	h, err := build(ctx, o, clients, driver, p)
 	if err != nil {
 		return err

@@ -40,8 +40,15 @@ func NewServer(address string) *Server {
 	return s
 }
 
-// SetLive replaces the check behind /healthz.
-func (s *Server) SetLive(c Check) { s.set(&s.live, c) }
+// AddLive adds a check to those behind /healthz.
+func (s *Server) AddLive(c Check) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	others := s.live
+	s.live = func(r *http.Request) error {
+		return errors.Join(others(r), c(r))
+	}
+}
 
 // SetReady replaces the check behind /readyz.
 func (s *Server) SetReady(c Check) { s.set(&s.ready, c) }
