@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log"
 	"os"
 	"os/signal"
 	"syscall"
@@ -14,6 +15,7 @@ import (
 	"k8s.io/component-base/logs"
 	logsapi "k8s.io/component-base/logs/api/v1"
 	_ "k8s.io/component-base/logs/json/register" // --logging-format=json
+	"k8s.io/klog/v2"
 
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/app"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/options"
@@ -43,9 +45,16 @@ func run() int {
 		fmt.Fprintf(os.Stderr, "csi-clone-provisioner: %v\n", err)
 		return 2
 	}
+	// What libraries say by way of the standard logger, net/http for one.
+	log.SetOutput(logs.KlogWriter{})
+	log.SetFlags(0)
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 	defer stop()
 	if err := app.Run(ctx, o, version); err != nil {
+		if o.Logging.Format == logsapi.JSONLogFormat {
+			klog.Background().Error(err, "Ended")
+			return 1
+		}
 		fmt.Fprintf(os.Stderr, "csi-clone-provisioner: %v\n", err)
 		return 1
 	}
