@@ -3,11 +3,13 @@
 
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 IMAGE ?= csi-clone-provisioner:$(VERSION)
+PROGRAM ?= bin/csi-clone-provisioner
 
 # grpcnotrace leaves out gRPC's trace pages, which nobody serves here: they use
 # templates, and those keep the linker from dropping code that nobody calls (28 MB).
 GO_TAGS = grpcnotrace
-GO_BUILD = go build -trimpath -tags $(GO_TAGS) -ldflags "-s -w -X main.version=$(VERSION)"
+# -buildvcs=false: the program is the same whether or not git knows the folder.
+GO_BUILD = go build -trimpath -buildvcs=false -tags $(GO_TAGS) -ldflags "-s -w -X main.version=$(VERSION)"
 STAGE = hack/stage.sh
 SUBMAKE = $(MAKE) --no-print-directory
 
@@ -24,13 +26,13 @@ comma := ,
 
 .DEFAULT_GOAL := help
 .PHONY: help build programs control-plane demo demo-stop node node-shell node-stop e2e test unit fuzz sanity integration chaos \
-	bench bench-memory bench-topology lint verify vendor generate image clean
+	bench bench-memory bench-topology lint verify vendor generate image sbom release clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## compile the provisioner to bin/csi-clone-provisioner
-	$(GO_BUILD) -o bin/csi-clone-provisioner ./cmd/csi-clone-provisioner
+	$(GO_BUILD) -o $(PROGRAM) ./cmd/csi-clone-provisioner
 
 programs: build ## compile the provisioner, the demo, its CSI driver and the program that brings up a node
 	$(GO_BUILD) -o bin/demo-csi-driver ./hack/demodriver/cmd/demo-csi-driver
@@ -127,6 +129,12 @@ vendor: ## bring go.mod, go.sum and vendor/ up to date
 
 generate: ## write the generated files again
 	hack/generate.sh
+
+sbom: build ## list what is in the program, with licences (CycloneDX, bin/sbom.cdx.json)
+	cd hack/inventory && go run . sbom ../.. ../../bin/csi-clone-provisioner $(VERSION) >../../bin/sbom.cdx.json
+
+release: ## compile for each platform, with bills of materials and checksums (VERSION=v1.2.3, into bin/release)
+	hack/release.sh $(VERSION)
 
 image: ## build the container image (needs docker)
 	docker build --build-arg VERSION=$(VERSION) -t $(IMAGE) .

@@ -69,6 +69,14 @@ check_binary() {
   fi
 }
 
+# check_licences fails on a licence that is not allowed, and sees to it that a bill of
+# materials can be made.
+check_licences() {
+  make --no-print-directory build PROGRAM="$tmp/program" VERSION=v0.0.0 GOFLAGS="$GOFLAGS" &&
+    (cd hack/inventory && go build -o "$tmp/inventory" . && "$tmp/inventory" licences ../.. && "$tmp/inventory" sbom ../.. "$tmp/program" v0.0.0 >"$tmp/sbom") &&
+    grep '"specVersion"' "$tmp/sbom"
+}
+
 wanted=("$@") known=() failed=() passed=0
 check() { # check NAME COMMAND...
   local name=$1 began=$SECONDS
@@ -78,6 +86,7 @@ check() { # check NAME COMMAND...
   echo "verify: $name ..."
   if "$@" </dev/null >"$tmp/log" 2>&1; then
     passed=$((passed + 1))
+    sed -n 's/^skipped: /verify: nothing was looked at: /p' "$tmp/log"
     echo "verify: $name ok ($((SECONDS - began)) s)"
   else
     failed+=("$name")
@@ -89,6 +98,9 @@ check() { # check NAME COMMAND...
 check house check_house
 check generated check_generated
 check binary check_binary
+check licences check_licences
+check reproducible hack/reproducible.sh
+check vulnerabilities hack/vulnerabilities.sh
 for module in $(modules); do check "tidy:$module" check_tidy "$module"; done
 check vendor check_vendor
 check lint hack/lint.sh
