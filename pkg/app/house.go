@@ -140,7 +140,7 @@ func build(ctx context.Context, o *options.Options, clients clients, driver *csi
 		h.pods = inuse.New(client, waiters{h}, clock.RealClock{})
 	}
 	config := provision.Config{
-		Client: client, Dynamic: clients.dynamic, Caches: h.caches, Driver: driver, Migration: h.plugin, Ledger: books, Keys: keys, Naming: naming,
+		Client: client, Dynamic: clients.dynamic, Caches: h.caches, Driver: driver, Migration: h.plugin, Ledger: books, Keys: keys, Naming: naming, Figures: observe.NewFigures(p.registry),
 		Identity:        fmt.Sprintf("%d-%d-%s", time.Now().UnixMilli(), rand.IntN(10000), driver.Name),
 		DefaultFSType:   o.DefaultFSType,
 		ExtraMetadata:   o.ExtraCreateMetadata,
@@ -151,7 +151,6 @@ func build(ctx context.Context, o *options.Options, clients clients, driver *csi
 		KeepMode:        o.PreventVolumeModeConversion,
 
 		AttributesClasses: o.AttributesClasses == options.GateOn || o.AttributesClasses == options.GateAuto && !access.attributesMissing,
-		Figures:           observe.NewFigures(p.registry),
 		Tell:              h.recorder.SayOfPV,
 		Finished:          h.enqueue, VolumesChanged: h.volumesChanged,
 

@@ -56,8 +56,8 @@ func (p *Pulse) Check(ctx context.Context) error {
 	now := p.clock.Now()
 	if !p.asking && now.Sub(p.asked) >= pulseEvery {
 		p.asking, p.asked = true, now
-		ctx := context.WithoutCancel(ctx) // whoever asks does not stay
-		go func() { p.answered(ctx, now, p.ask(ctx)) }()
+		whole := context.WithoutCancel(ctx) // whoever asks does not stay
+		go func() { p.answered(whole, now, p.ask(whole)) }()
 	}
 	if quiet := now.Sub(p.silent); !p.silent.IsZero() && quiet > pulsePatience && p.unanswered >= pulseTries {
 		return fmt.Errorf("the CSI driver has not answered Probe for %s", quiet.Round(time.Second))

@@ -117,11 +117,7 @@ func (i *Intake) followWork(ctx context.Context, k key, claim *v1.PersistentVolu
 		return i.vouch(ctx, k, claim)
 	}
 	admission, v := i.Planner.Judge(claim, true, func(o waitlist.Object) { i.waiting.Add(k, o) })
-	if v.Ready() {
-		i.stalled.clear(k)
-	} else {
-		i.stalled.note(k, v.Reason) // what the engine says, too
-	}
+	i.stalled.judged(k, v) // what is not ready the engine tells
 	if v.Reason == verdict.ClassNotFound || v.Reason == verdict.ClassOfAnotherDriver {
 		i.Recorder.Say(claim, v)
 	}

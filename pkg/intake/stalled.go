@@ -33,6 +33,14 @@ func (s *stalled) note(k key, reason verdict.Reason) {
 	}
 }
 
+// judged is note with the reason of a verdict, if that holds the claim up.
+func (s *stalled) judged(k key, v verdict.Verdict) {
+	if v.Ready() {
+		v.Reason = ""
+	}
+	s.note(k, v.Reason)
+}
+
 // clear: the claim goes on, or is gone.
 func (s *stalled) clear(k key) { s.note(k, "") }
 

@@ -91,9 +91,7 @@ func (p *Provisioner) attempt(ctx context.Context, turn *ledger.Turn, claim *v1.
 	}
 	turn.Saved()
 	p.changed(plan.Class.Name, topology.Of(pv))
-	if took, known := turn.Took(); known && source.Of(claim).Kind == source.Claim {
-		p.Figures.Cloned(plan.Class.Name, took)
-	}
+	p.cloned(turn, claim, plan.Class)
 	klog.FromContext(ctx).V(2).Info("Volume provisioned", "pv", klog.KObj(pv), "volumeID", resp.GetVolume().GetVolumeId())
 	return saved, "", nil
 }
@@ -112,6 +110,13 @@ func wantedAt(req *csi.CreateVolumeRequest) []topology.Term {
 		terms = append(terms, topology.TermOf(place.GetSegments()))
 	}
 	return terms
+}
+
+// cloned counts a claim whose PV is saved, if it is a clone and this process began it.
+func (p *Provisioner) cloned(turn *ledger.Turn, claim *v1.PersistentVolumeClaim, class *storagev1.StorageClass) {
+	if took, known := turn.Took(); known && source.Of(claim).Kind == source.Claim {
+		p.Figures.Cloned(class.Name, took)
+	}
 }
 
 // asSaved returns the PV as it is saved: as one of the in-tree plugin that the driver

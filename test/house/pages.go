@@ -67,6 +67,7 @@ func strangeFlags() []string {
 		},
 		[]string{"event-ttl"}, // of kube-apiserver; its --feature-gates is called like ours
 		[]string{"list"},      // of hack/fuzz.sh
+		[]string{"full"},      // of hack/reproducible.sh
 	)
 }
 
