@@ -20,7 +20,7 @@ var (
 	// servedType is how a page of metrics tells the name and the type of one.
 	servedType = regexp.MustCompile(`(?m)^# TYPE (\S+) (\S+)$`)
 	// listedRow is a row of the table in docs/metrics.md: names, type, labels, meaning.
-	listedRow  = regexp.MustCompile("(?m)^\\| (`[^|]*`) \\| ([^|]*) \\| ([^|]*) \\| (.*) \\|$")
+	listedRow  = regexp.MustCompile("(?m)^\\| (`[^|]*`) \\|([^|]*)\\|([^|]*)\\|(.*)\\|$")
 	listedName = regexp.MustCompile("`([^`]+)`")
 )
 
@@ -47,7 +47,7 @@ func listed(t *testing.T) map[string]listedMetric {
 	for _, row := range listedRow.FindAllStringSubmatch(string(page), -1) {
 		for _, name := range listedName.FindAllStringSubmatch(row[1], -1) {
 			if !strings.HasPrefix(name[1], "/") { // those are paths
-				metrics[name[1]] = listedMetric{row[2], strings.Contains(row[4], "only with")}
+				metrics[name[1]] = listedMetric{strings.TrimSpace(row[2]), strings.Contains(row[4], "only with")}
 			}
 		}
 	}
@@ -71,7 +71,7 @@ func match(list map[string]listedMetric, name string) (string, bool) {
 // it, with its type, and nothing else.
 func TestThePageOfMetricsIsComplete(t *testing.T) {
 	t.Parallel()
-	env, p := withSource(t, noBackOff, noBackOffMax)
+	env, p := withSource(t)
 	env.Faults.On("CreateVolume").Next(1).Fail(codes.Internal, "not now")
 	env.Faults.On("DeleteVolume").Next(1).Fail(codes.Internal, "not now")
 	env.Create(env.Claim("copy", kit.CloneOf("src")))
