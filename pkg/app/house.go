@@ -93,7 +93,7 @@ type house struct {
 }
 
 // build fits the controllers together. Nothing runs yet.
-func build(ctx context.Context, o *options.Options, clients clients, driver *csidriver.Driver, p parts) (*house, error) {
+func build(ctx context.Context, o *options.Options, clients clients, driver *csidriver.Driver, p parts) (*house, error) { //nolint:funlen // a list of what there is
 	client := clients.typed
 	publishes := driver.Controller[csi.ControllerServiceCapability_RPC_PUBLISH_UNPUBLISH_VOLUME]
 	hasTopology := o.Topology && driver.HasTopology()
@@ -159,7 +159,7 @@ func build(ctx context.Context, o *options.Options, clients clients, driver *csi
 		ImmediateTopology: o.ImmediateTopology,
 	}
 	if o.NodeDeployment.Enabled {
-		if err := h.onNode(ctx, o.NodeDeployment, client, writer, keys, &config, hasTopology); err != nil {
+		if err := h.onNode(ctx, o, client, writer, keys, &config); err != nil {
 			return nil, err
 		}
 	}

@@ -35,9 +35,10 @@ func keysOf(o *options.Options, driver string) wellknown.Record {
 }
 
 // onNode makes this process the provisioner of one node: its driver tells where that is.
-func (h *house) onNode(ctx context.Context, n options.NodeDeployment, client kubernetes.Interface, writer *claimwriter.Writer, keys wellknown.Record, config *provision.Config, hasTopology bool) error {
+func (h *house) onNode(ctx context.Context, o *options.Options, client kubernetes.Interface, writer *claimwriter.Writer, keys wellknown.Record, config *provision.Config) error {
+	n := o.NodeDeployment
 	here := nodelocal.Place{Node: n.Node}
-	if hasTopology {
+	if o.Topology && h.driver.HasTopology() {
 		var err error
 		if here.Segments, err = h.driver.Segments(ctx); err != nil {
 			return err

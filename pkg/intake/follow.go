@@ -13,7 +13,6 @@ import (
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/verdict"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/volume"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/waitlist"
-	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/wellknown"
 )
 
 // follow accompanies a claim on record to its end (design, "Life of a claim").
@@ -34,6 +33,8 @@ func (i *Intake) follow(ctx context.Context, k key, claim *v1.PersistentVolumeCl
 		return i.release(ctx, k, claim, ledger.Closed)
 	case !i.wanted(claim):
 		return i.abandon(ctx, k, claim)
+	case i.withdrawn(claim) && known && (state == ledger.Idle || state == ledger.Clean):
+		return i.release(ctx, k, claim, ledger.Idle, ledger.Clean)
 	}
 	return i.followWork(ctx, k, claim)
 }
@@ -126,8 +127,6 @@ func (i *Intake) followWork(ctx context.Context, k key, claim *v1.PersistentVolu
 	switch {
 	case i.sourceDeleting(claim) && nothing && (state == ledger.Clean || !v.Ready()):
 		return i.release(ctx, k, claim, ledger.Idle, ledger.Clean, ledger.Closed)
-	case nothing && i.Nodes != nil && claim.Annotations[wellknown.SelectedNode] == "":
-		return i.release(ctx, k, claim, ledger.Idle, ledger.Clean) // somebody took it from this node
 	case nothing && v.Kind == verdict.GiveBack:
 		i.Recorder.Say(claim, v)
 		return i.reschedule(ctx, k, claim)

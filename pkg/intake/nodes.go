@@ -11,6 +11,7 @@ import (
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/ledger"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/verdict"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/waitlist"
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/wellknown"
 )
 
 // Nodes says whose a claim is where each node has a provisioner of its own
@@ -32,6 +33,11 @@ type Nodes interface {
 
 func (i *Intake) elsewhere(claim *v1.PersistentVolumeClaim) bool {
 	return i.Nodes != nil && i.Nodes.Elsewhere(claim)
+}
+
+// withdrawn: somebody took the claim from this node, which has it on record.
+func (i *Intake) withdrawn(claim *v1.PersistentVolumeClaim) bool {
+	return i.Nodes != nil && claim.Annotations[wellknown.SelectedNode] == ""
 }
 
 // dropped: this node does not compete for the claim any more.
