@@ -5,6 +5,9 @@
 #                                   catalogue of reasons
 #   hack/deps.txt                   the packages that are linked into the product;
 #                                   a change to it is reviewed like code
+#   deploy/kubernetes/components    one for each rbac-NAME.yaml beside it, and one with
+#                                   the demo driver: kustomize reads no file that is
+#                                   not in or below the folder of its kustomization
 #
 #   hack/generate.sh            into the work tree
 #   hack/generate.sh --out DIR  into DIR instead, under the same names
@@ -12,7 +15,18 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
+manifests=deploy/kubernetes
+components=$manifests/components
+demo=(csidriver.yaml storageclass.yaml deployment.yaml)
+
+# component_of prints the name of the component for a file rbac-NAME.yaml.
+component_of() { basename "$1" .yaml | sed 's/^rbac-//'; }
+
 files=(docs/flags.md docs/events.md hack/deps.txt)
+for rbac in "$manifests"/rbac-*.yaml; do
+  files+=("$components/$(component_of "$rbac")"/{kustomization,rbac}.yaml)
+done
+for name in "${demo[@]}" kustomization.yaml; do files+=("$components/demo-driver/$name"); done
 out=$PWD
 case "${1:-}" in
   '') ;;
@@ -20,7 +34,7 @@ case "${1:-}" in
   --list) printf '%s\n' "${files[@]}"; exit ;;
   *) echo "usage: hack/generate.sh [--out DIR | --list]" >&2; exit 2 ;;
 esac
-mkdir -p "$out/docs" "$out/hack"
+for name in "${files[@]}"; do mkdir -p "$out/$(dirname "$name")"; done
 out=$(cd "$out" && pwd)
 
 # The environment of the person who generates must not show in the result.
@@ -37,3 +51,23 @@ echo "generate: hack/deps.txt" >&2
     go list -tags grpcnotrace -deps -f '{{if not .Standard}}{{.ImportPath}}{{end}}' ./cmd/... | sort -u
 } >"$out/hack/.deps.txt.tmp"
 mv "$out/hack/.deps.txt.tmp" "$out/hack/deps.txt"
+
+echo "generate: $components" >&2
+# kustomization FILE...: of a component that holds the files.
+kustomization() {
+  echo '# Written by hack/generate.sh, like the files beside it.'
+  echo 'apiVersion: kustomize.config.k8s.io/v1alpha1'
+  echo 'kind: Component'
+  echo 'resources:'
+  printf '  - %s\n' "$@"
+}
+for rbac in "$manifests"/rbac-*.yaml; do
+  to=$out/$components/$(component_of "$rbac")
+  { echo "# Written by hack/generate.sh from $rbac."; cat "$rbac"; } >"$to/rbac.yaml"
+  kustomization rbac.yaml >"$to/kustomization.yaml"
+done
+to=$out/$components/demo-driver
+for name in "${demo[@]}"; do
+  { echo "# Written by hack/generate.sh from $manifests/$name."; cat "$manifests/$name"; } >"$to/$name"
+done
+kustomization "${demo[@]}" >"$to/kustomization.yaml"

@@ -7,6 +7,9 @@ import (
 	"testing"
 
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/test/kit"
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/test/kit/cluster"
 )
 
-func TestMain(m *testing.M) { kit.Main(m) }
+// TestMain also looks, after a run of all tests, whether the manifests of RBAC grant
+// what no test has made use of.
+func TestMain(m *testing.M) { kit.MainWith(m, cluster.Options{AuditAccounts: true}) }

@@ -28,6 +28,9 @@ type World struct {
 	accounts map[Account]account
 	// ports are those that provisioners were given.
 	ports ports
+	// rights are those that were used. Only the shared cluster's is read; those of
+	// clusters that tests start themselves are added to it when they stop.
+	rights rightsUsed
 }
 
 // shared is written by Main before any test runs and read by New: there is no
@@ -84,6 +87,12 @@ func run(m *testing.M, opts cluster.Options) int {
 
 	code := m.Run()
 	close(finished)
+	if code == 0 && w.Cluster.AuditsAccounts() && allTestsRun() {
+		if err := w.checkRights(); err != nil {
+			fmt.Fprintln(os.Stderr, "kit:", err)
+			code = 1
+		}
+	}
 	if code != 0 {
 		w.Cluster.KeepLogs()
 	}
@@ -114,6 +123,8 @@ func stopOnSignal(ctx context.Context, finished <-chan struct{}, c *cluster.Clus
 func StartCluster(t *testing.T, opts cluster.Options) *World {
 	t.Helper()
 	opts.Log = t.Logf
+	counted := shared != nil && shared.Cluster.AuditsAccounts()
+	opts.AuditAccounts = opts.AuditAccounts || counted
 	w, err := newWorld(t.Context(), opts)
 	if err != nil {
 		t.Fatal(err)
@@ -121,6 +132,11 @@ func StartCluster(t *testing.T, opts cluster.Options) *World {
 	t.Cleanup(func() {
 		if t.Failed() {
 			w.Cluster.KeepLogs()
+		}
+		if counted {
+			if err := shared.rights.add(w.Cluster.AuditLogPath()); err != nil {
+				t.Error(err)
+			}
 		}
 		if err := w.Cluster.Stop(); err != nil {
 			t.Errorf("stopping the cluster: %v", err)

@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/yaml"
 	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/dynamic"
@@ -52,6 +53,30 @@ func (c *Cluster) Apply(ctx context.Context, manifests []byte) error {
 	return nil
 }
 
+// Check has the API server judge the objects of a YAML stream as if they were
+// applied, and keeps nothing. Unknown and doubled fields are errors, too. All
+// objects are judged; the namespaces that they name must exist.
+func (c *Cluster) Check(ctx context.Context, manifests []byte) error {
+	objects, err := decode(manifests)
+	if err != nil {
+		return err
+	}
+	if len(objects) == 0 {
+		return errors.New("there are no objects to check")
+	}
+	a, err := c.newApplier()
+	if err != nil {
+		return err
+	}
+	var wrong []error
+	for _, object := range objects {
+		if err := a.check(ctx, object); err != nil {
+			wrong = append(wrong, fmt.Errorf("%s %q: %w", object.GetKind(), object.GetName(), err))
+		}
+	}
+	return errors.Join(wrong...)
+}
+
 // applier finds out under which path objects of a kind live.
 type applier struct {
 	client dynamic.Interface
@@ -74,21 +99,46 @@ func (c *Cluster) newApplier() (*applier, error) {
 	return &applier{client: client, mapper: restmapper.NewDiscoveryRESTMapper(groups)}, nil
 }
 
-func (a *applier) apply(ctx context.Context, object *unstructured.Unstructured) error {
+// resource returns where the object is to be.
+func (a *applier) resource(object *unstructured.Unstructured) (dynamic.ResourceInterface, error) {
 	kind := object.GroupVersionKind()
 	mapping, err := a.mapper.RESTMapping(kind.GroupKind(), kind.Version)
 	if err != nil {
+		return nil, err
+	}
+	if mapping.Scope.Name() != meta.RESTScopeNameNamespace {
+		return a.client.Resource(mapping.Resource), nil
+	}
+	namespace := object.GetNamespace()
+	if namespace == "" {
+		namespace = metav1.NamespaceDefault
+	}
+	return a.client.Resource(mapping.Resource).Namespace(namespace), nil
+}
+
+func (a *applier) apply(ctx context.Context, object *unstructured.Unstructured) error {
+	resource, err := a.resource(object)
+	if err != nil {
 		return err
 	}
-	var resource dynamic.ResourceInterface = a.client.Resource(mapping.Resource)
-	if mapping.Scope.Name() == meta.RESTScopeNameNamespace {
-		namespace := object.GetNamespace()
-		if namespace == "" {
-			namespace = metav1.NamespaceDefault
-		}
-		resource = a.client.Resource(mapping.Resource).Namespace(namespace)
-	}
 	_, err = resource.Apply(ctx, object.GetName(), object, metav1.ApplyOptions{FieldManager: fieldManager, Force: true})
+	return err
+}
+
+func (a *applier) check(ctx context.Context, object *unstructured.Unstructured) error {
+	resource, err := a.resource(object)
+	if err != nil {
+		return err
+	}
+	content, err := object.MarshalJSON()
+	if err != nil {
+		return err
+	}
+	force := true
+	_, err = resource.Patch(ctx, object.GetName(), types.ApplyPatchType, content, metav1.PatchOptions{
+		FieldManager: fieldManager, Force: &force,
+		DryRun: []string{metav1.DryRunAll}, FieldValidation: metav1.FieldValidationStrict,
+	})
 	return err
 }
 

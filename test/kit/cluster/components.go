@@ -24,6 +24,17 @@ rules:
 - level: Metadata
 `
 
+// accountsPolicy is the same for service accounts in namespace default alone.
+const accountsPolicy = auditPolicy + `  userGroups: [system:serviceaccounts:default]
+`
+
+func (c *Cluster) auditPolicy() string {
+	if c.opts.AuditLog {
+		return auditPolicy
+	}
+	return accountsPolicy
+}
+
 // ports are the loopback ports of one cluster.
 type ports struct {
 	etcdClient, etcdPeer, apiServer, controllerManager, scheduler, snapshotController int
@@ -77,7 +88,7 @@ func (c *Cluster) apiServerArgs() []string {
 		"--max-requests-inflight=1200",
 		"--max-mutating-requests-inflight=600",
 	}
-	if c.opts.AuditLog {
+	if c.AuditsAccounts() {
 		args = append(args,
 			"--audit-policy-file="+c.file(auditPolicyFile),
 			"--audit-log-path="+c.AuditLogPath(),

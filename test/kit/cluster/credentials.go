@@ -60,7 +60,7 @@ func (c *Cluster) writeCredentials() error {
 		// Kubelets ask the API server what a bearer may do; this one may do everything.
 		kubeletClientCert: c.admin.cert,
 		kubeletClientKey:  c.admin.key,
-		auditPolicyFile:   []byte(auditPolicy),
+		auditPolicyFile:   []byte(c.auditPolicy()),
 	} {
 		if err := os.WriteFile(c.file(name), content, 0o600); err != nil {
 			return fmt.Errorf("writing the cluster's credentials: %w", err)

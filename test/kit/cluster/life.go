@@ -24,6 +24,9 @@ func (c *Cluster) Host() string { return url("https", c.ports.apiServer) }
 // AuditLogPath returns where the API server logs requests if asked to.
 func (c *Cluster) AuditLogPath() string { return c.file("audit.log") }
 
+// AuditsAccounts tells whether it logs what service accounts ask for.
+func (c *Cluster) AuditsAccounts() bool { return c.opts.AuditLog || c.opts.AuditAccounts }
+
 // Group returns the cluster's processes; what else is started in it is stopped
 // before the cluster is.
 func (c *Cluster) Group() *process.Group { return c.group }

@@ -31,6 +31,9 @@ type Options struct {
 	// AuditLog makes the API server log one line of JSON for each request
 	// (metadata only) to AuditLogPath.
 	AuditLog bool
+	// AuditAccounts does so for requests of service accounts in namespace default
+	// alone, which are few. AuditLog includes them.
+	AuditAccounts bool
 	// KeepDir keeps the whole folder when the cluster stops.
 	KeepDir bool
 	// Outlive makes the processes go on when this process ends without Stop.
