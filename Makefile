@@ -4,6 +4,8 @@
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 IMAGE ?= csi-clone-provisioner:$(VERSION)
 PROGRAM ?= bin/csi-clone-provisioner
+IMAGE_TOOL ?= $(firstword $(shell command -v docker buildah))
+PLATFORMS ?= linux/amd64,linux/arm64
 
 # grpcnotrace leaves out gRPC's trace pages, which nobody serves here: they use
 # templates, and those keep the linker from dropping code that nobody calls (28 MB).
@@ -26,7 +28,7 @@ comma := ,
 
 .DEFAULT_GOAL := help
 .PHONY: help build programs control-plane demo demo-stop node node-shell node-stop e2e test unit fuzz sanity integration chaos \
-	bench bench-memory bench-topology lint verify vendor generate image sbom release clean
+	bench bench-memory bench-topology lint verify vendor generate image images image-check sbom release clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -136,8 +138,16 @@ sbom: build ## list what is in the program, with licences (CycloneDX, bin/sbom.c
 release: ## compile for each platform, with bills of materials and checksums (VERSION=v1.2.3, into bin/release)
 	hack/release.sh $(VERSION)
 
-image: ## build the container image (needs docker)
-	docker build --build-arg VERSION=$(VERSION) -t $(IMAGE) .
+image: ## build the container image (with docker, or IMAGE_TOOL=buildah)
+	$(IMAGE_TOOL) build --build-arg VERSION=$(VERSION) -t $(IMAGE) .
+
+images: ## build the image for all PLATFORMS, under one name: docker pushes it (REPOSITORY=...), buildah keeps a manifest list
+	$(if $(filter %buildah,$(IMAGE_TOOL)),\
+		buildah build --build-arg VERSION=$(VERSION) --platform $(PLATFORMS) --manifest $(IMAGE) .,\
+		docker buildx build --build-arg VERSION=$(VERSION) --platform $(PLATFORMS) --push -t $(REPOSITORY)$(IMAGE) .)
+
+image-check: build control-plane ## run what the image holds without root, on a root file system that is read-only (needs root)
+	hack/gotest.sh ./test/integration -count=1 -v -run TestTheImageRunsReadOnlyAndWithoutRoot
 
 clean: ## remove all that was compiled, the control plane too
 	rm -rf bin

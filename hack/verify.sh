@@ -95,6 +95,11 @@ check() { # check NAME COMMAND...
   fi
 }
 
+skip() { # skip NAME WHY
+  known+=("$1")
+  if [ ${#wanted[@]} = 0 ] || [[ " ${wanted[*]} " == *" $1 "* ]]; then echo "verify: $1 SKIPPED, $2"; fi
+}
+
 check house check_house
 check generated check_generated
 check binary check_binary
@@ -103,6 +108,11 @@ check reproducible hack/reproducible.sh
 check vulnerabilities hack/vulnerabilities.sh
 for module in $(modules); do check "tidy:$module" check_tidy "$module"; done
 check vendor check_vendor
+if hack/alerts.sh --probe >"$tmp/promtool" 2>&1; then
+  check alerts hack/alerts.sh
+else
+  skip alerts "$(cat "$tmp/promtool")"
+fi
 check lint hack/lint.sh
 
 for name in ${wanted[@]+"${wanted[@]}"}; do

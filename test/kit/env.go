@@ -59,6 +59,8 @@ type Env struct {
 	ownAccount string
 	// gateway stands before the API server if the test asked for it.
 	gateway *gateway.Gateway
+	// program is run instead of the provisioner; see StartWith.
+	program string
 	allowed allowances
 }
 

@@ -1,6 +1,7 @@
 package kit
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -65,6 +66,18 @@ func (e *Env) Setenv(name, value string) {
 	e.environment = append(e.environment, name+"="+value)
 }
 
+// StartWith is StartProvisioner with a program of the test's own, which is given the
+// arguments and has to become the provisioner.
+func (e *Env) StartWith(program string, args ...string) *Provisioner {
+	e.t.Helper()
+	e.program = program
+	defer func() { e.program = "" }()
+	return e.StartProvisioner(args...)
+}
+
+// Binary returns the path of the provisioner.
+func (e *Env) Binary() string { return e.world.binary }
+
 // LaunchProvisioner is StartProvisioner without waiting, for tests in which it
 // is not to become ready. See WaitReady and Wait.
 func (e *Env) LaunchProvisioner(args ...string) *Provisioner {
@@ -82,7 +95,7 @@ func (e *Env) launch(vars, args []string) *Provisioner {
 	number := len(e.provisioners) + 1
 	proc, err := e.Cluster.Group().Start(process.Spec{
 		Name: fmt.Sprintf("provisioner-%d", number),
-		Path: e.world.binary,
+		Path: cmp.Or(e.program, e.world.binary),
 		Args: append(e.provisionerArgs(address), args...),
 		// The variable would win over the flag and lead to some real cluster.
 		Env: slices.Concat([]string{"KUBECONFIG="}, e.environment, vars),
