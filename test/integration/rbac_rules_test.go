@@ -13,7 +13,6 @@ import (
 	"slices"
 	"testing"
 
-	"google.golang.org/grpc/codes"
 	rbacv1 "k8s.io/api/rbac/v1"
 
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/test/kit"
@@ -42,8 +41,6 @@ func shownElsewhere() map[string]string {
 // need is a right without which something cannot be done, and what that is.
 type need struct {
 	verb, resource string
-	// args are of the provisioner.
-	args []string
 	// work makes the provisioner try.
 	work func(t *testing.T, env *kit.Env, p *kit.Provisioner)
 }
@@ -58,9 +55,12 @@ func needs() []need {
 		env.WaitBound("data")
 		env.Delete("data")
 	}
-	failures := func(_ *testing.T, env *kit.Env, _ *kit.Provisioner) {
-		env.Faults.On("CreateVolume").Fail(codes.Internal, "full")
-		env.Create(env.Claim("data"))
+	// The next process tells what an earlier one has told.
+	again := func(_ *testing.T, env *kit.Env, p *kit.Provisioner) {
+		env.Create(env.Claim("copy", kit.CloneOf("nothing")))
+		env.WaitEvent("copy", "CloneSourceNotFound")
+		p.Kill()
+		env.LaunchProvisioner()
 	}
 	// The next process finds the record of another one.
 	takeover := func(t *testing.T, env *kit.Env, p *kit.Provisioner) {
@@ -82,7 +82,7 @@ func needs() []need {
 		{verb: "watch", resource: "persistentvolumeclaims", work: nothing},
 		{verb: "patch", resource: "persistentvolumeclaims", work: claim},
 		{verb: "create", resource: "events", work: claim},
-		{verb: "patch", resource: "events", args: []string{noBackOff, noBackOffMax}, work: failures},
+		{verb: "patch", resource: "events", work: again},
 		{verb: "list", resource: "storageclasses", work: nothing},
 		{verb: "watch", resource: "storageclasses", work: nothing},
 		{verb: "get", resource: "leases", work: nothing},
@@ -97,21 +97,46 @@ func needs() []need {
 func TestEveryRuleIsNeeded(t *testing.T) {
 	t.Parallel()
 	checkAllAreShown(t)
-	world := kit.StartCluster(t, cluster.Options{AuditAccounts: true})
+	// An API server that streams lists needs no right to list for that; older ones do.
+	world := kit.StartCluster(t, cluster.Options{AuditAccounts: true, APIServerArgs: []string{"--feature-gates=WatchList=false"}})
+	world.InstallSnapshotCRDs(t)
+	t.Run("nothing is lacking", func(t *testing.T) {
+		t.Parallel()
+		listsAreUsed(t, world)
+	})
 	for _, n := range needs() {
 		t.Run(n.String(), func(t *testing.T) {
 			t.Parallel()
 			env := kit.New(t, kit.On(world), kit.WithoutRule(n.resource, n.verb))
 			env.AllowForbidden()
 			env.SkipBooks("the provisioner may not do its work")
-			p := env.LaunchProvisioner(n.args...)
+			p := env.LaunchProvisioner()
 			n.work(t, env, p)
-			env.Eventually("the API server refuses it", func() error { return refused(env, n) })
+			env.Eventually("the API server refuses it", func() error { return answered(env, n, http.StatusForbidden) })
 			if p.Running() {
 				p.Stop()
 			}
 		})
 	}
+}
+
+// listsAreUsed: without streams all that is watched is listed first.
+func listsAreUsed(t *testing.T, world *kit.World) {
+	env := kit.New(t, kit.On(world), kit.WithPlaces(zone("a")), kit.DriverConfig(modifies))
+	env.PutNode("a", zone("a"))
+	env.StartProvisioner()
+	env.Create(env.Claim("src"))
+	env.WaitBound("src")
+	env.Create(env.Claim("copy", kit.CloneOf("src")))
+	env.WaitBound("copy")
+	for _, resource := range []string{
+		"persistentvolumes", "persistentvolumeclaims", "storageclasses", "volumeattributesclasses",
+		"volumesnapshots", "volumeattachments", "nodes", "csinodes",
+	} {
+		n := need{verb: "list", resource: resource}
+		env.Eventually(resource+" are listed", func() error { return answered(env, n, http.StatusOK) })
+	}
+	leave(env, "src", "copy")
 }
 
 // checkAllAreShown fails the test unless every right of rbac.yaml is shown to be needed,
@@ -146,8 +171,9 @@ func checkAllAreShown(t *testing.T) {
 	}
 }
 
-// refused returns nil if the API server has refused the provisioner just that.
-func refused(env *kit.Env, n need) error {
+// answered returns nil if the API server has given the provisioner this answer to just
+// that request.
+func answered(env *kit.Env, n need, code int) error {
 	file, err := os.Open(env.Cluster.AuditLogPath())
 	if err != nil {
 		return err
@@ -157,7 +183,7 @@ func refused(env *kit.Env, n need) error {
 	for {
 		line, err := lines.ReadBytes('\n')
 		if errors.Is(err, io.EOF) {
-			return fmt.Errorf("%s was never refused to %s", n, env.User())
+			return fmt.Errorf("%s of %s was never answered with %d", n, env.User(), code)
 		}
 		if err != nil {
 			return err
@@ -169,7 +195,7 @@ func refused(env *kit.Env, n need) error {
 		if err := json.Unmarshal(line, &entry); err != nil {
 			return err
 		}
-		if entry.Verb == n.verb && entry.Object.Resource == n.resource && entry.Response.Code == http.StatusForbidden {
+		if entry.Verb == n.verb && entry.Object.Resource == n.resource && entry.Response.Code == code {
 			return nil
 		}
 	}
