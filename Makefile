@@ -141,10 +141,10 @@ release: ## compile for each platform, with bills of materials and checksums (VE
 image: ## build the container image (with docker, or IMAGE_TOOL=buildah)
 	$(IMAGE_TOOL) build --build-arg VERSION=$(VERSION) -t $(IMAGE) .
 
-images: ## build the image for all PLATFORMS, under one name: docker pushes it (REPOSITORY=...), buildah keeps a manifest list
+images: ## build the image for all PLATFORMS under one name; docker pushes it (IMAGE=registry.example/name:tag), buildah keeps a manifest list
 	$(if $(filter %buildah,$(IMAGE_TOOL)),\
 		buildah build --build-arg VERSION=$(VERSION) --platform $(PLATFORMS) --manifest $(IMAGE) .,\
-		docker buildx build --build-arg VERSION=$(VERSION) --platform $(PLATFORMS) --push -t $(REPOSITORY)$(IMAGE) .)
+		docker buildx build --build-arg VERSION=$(VERSION) --platform $(PLATFORMS) --push -t $(IMAGE) .)
 
 image-check: build control-plane ## run what the image holds without root, on a root file system that is read-only (needs root)
 	hack/gotest.sh ./test/integration -count=1 -v -run TestTheImageRunsReadOnlyAndWithoutRoot
