@@ -90,6 +90,7 @@ func TestManifests(t *testing.T) {
 			continue
 		}
 		t.Run(filepath.Base(path), func(t *testing.T) {
+			t.Parallel()
 			manifests, err := os.ReadFile(path)
 			if err != nil {
 				t.Fatal(err)
@@ -105,6 +106,7 @@ func TestManifests(t *testing.T) {
 		"test/manifests/replaced-compatible": flagAndRightsAreAdded,
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			manifests := render(t, env, name)
 			accepted(t, manifests)
 			if check != nil {
@@ -114,12 +116,14 @@ func TestManifests(t *testing.T) {
 		})
 	}
 	t.Run("all components, in a namespace of the user's choice", func(t *testing.T) {
+		t.Parallel()
 		manifests := kustomize(t, env, allComponents(t))
 		accepted(t, manifests)
 		inNamespaceStorage(t, manifests)
 		checkPods(t, manifests)
 	})
 	t.Run("what is wrong is seen", func(t *testing.T) {
+		t.Parallel()
 		wrong := bytes.Replace(render(t, env, "test/manifests/existing-driver"), []byte("livenessProbe:"), []byte("livelinessProbe:"), 1)
 		if err := env.Cluster.Check(env.Ctx, wrong); err == nil || !strings.Contains(err.Error(), "livelinessProbe") {
 			t.Errorf("a field that does not exist is answered with %v", err)

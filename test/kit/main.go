@@ -87,7 +87,7 @@ func run(m *testing.M, opts cluster.Options) int {
 
 	code := m.Run()
 	close(finished)
-	if code == 0 && w.Cluster.AuditsAccounts() && allTestsRun() {
+	if code == 0 && opts.AuditAccounts && allTestsRun() {
 		if err := w.checkRights(); err != nil {
 			fmt.Fprintln(os.Stderr, "kit:", err)
 			code = 1
