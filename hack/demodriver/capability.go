@@ -98,7 +98,8 @@ func (d *Driver) checkCapability(capability *csi.VolumeCapability) error {
 	return nil
 }
 
-// offersMode: one directory is one node's when it has a topology, else everybody's.
+// offersMode: one directory is one node's when it has a topology, unless that is said to be
+// a place of several, else everybody's.
 func (d *Driver) offersMode(mode csi.VolumeCapability_AccessMode_Mode) bool {
 	switch mode {
 	case csi.VolumeCapability_AccessMode_SINGLE_NODE_WRITER,
@@ -110,7 +111,7 @@ func (d *Driver) offersMode(mode csi.VolumeCapability_AccessMode_Mode) bool {
 	case csi.VolumeCapability_AccessMode_MULTI_NODE_READER_ONLY,
 		csi.VolumeCapability_AccessMode_MULTI_NODE_SINGLE_WRITER,
 		csi.VolumeCapability_AccessMode_MULTI_NODE_MULTI_WRITER:
-		return len(d.cfg.Segments) == 0
+		return len(d.cfg.Segments) == 0 || d.cfg.Shared
 	default:
 		return false
 	}

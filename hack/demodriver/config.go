@@ -39,6 +39,9 @@ type Config struct {
 	NodeID string
 	// Segments is the topology of the node; empty means no topology at all.
 	Segments map[string]string
+	// Shared: the place that Segments tell is one of several nodes, all of which can use its
+	// volumes at once.
+	Shared bool
 	// Places are where volumes can be put, for a driver whose storage is not that of its
 	// node: each volume is at one of them, the first that is preferred. Empty means that
 	// all are where the node is.

@@ -69,3 +69,25 @@ func TestCapacityIsToldOfEveryPlace(t *testing.T) {
 		}
 	}
 }
+
+// A folder is one node's, unless its place is said to be one of several nodes.
+func TestVolumesOfAPlaceOfSeveralNodes(t *testing.T) {
+	for name, c := range map[string]struct {
+		config demodriver.Config
+		code   codes.Code
+	}{
+		"without topology":           {demodriver.Config{}, codes.OK},
+		"the place of one node":      {demodriver.Config{Segments: zone("a")}, codes.InvalidArgument},
+		"the place of several nodes": {demodriver.Config{Segments: zone("a"), Shared: true}, codes.OK},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := serve(t, c.config)
+			_, err := s.CreateVolume(t.Context(), request("many", func(r *csi.CreateVolumeRequest) {
+				r.VolumeCapabilities = []*csi.VolumeCapability{mount(csi.VolumeCapability_AccessMode_MULTI_NODE_MULTI_WRITER)}
+			}))
+			if status.Code(err) != c.code {
+				t.Errorf("got %v, want %s", err, c.code)
+			}
+		})
+	}
+}

@@ -18,7 +18,6 @@ type leftOut struct{ pattern, reason string }
 
 func leftOuts() []leftOut {
 	return []leftOut{
-		{`\] topology|\] capacity`, "the provisioner has neither topology nor capacity objects yet"},
 		{`\[Disruptive\]`, "these restart the kubelet over SSH, which the node does not have"},
 		{`resize|expand`, "volumes grow by csi-resizer, which is no part of this"},
 		{`\[Feature:VolumeGroupSnapshot\]|volumegroupsnapshot`, "the demo driver takes no snapshots of groups"},

@@ -10,7 +10,8 @@ import (
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/test/kit/repo"
 )
 
-// The service account of deploy/kubernetes/rbac.yaml.
+// The service account of deploy/kubernetes/rbac.yaml; CSIStorageCapacity objects are in its
+// namespace, too.
 const (
 	accountNamespace = "default"
 	accountName      = "csi-clone-provisioner"
@@ -27,8 +28,10 @@ func (s *Station) StartProvisioner(ctx context.Context, args ...string) error {
 			return err
 		}
 	}
-	if err := s.Cluster.ApplyFile(ctx, filepath.Join(s.opts.Root, "deploy", "kubernetes", "rbac.yaml")); err != nil {
-		return err
+	for _, file := range []string{"rbac.yaml", "rbac-topology.yaml", "rbac-capacity.yaml"} {
+		if err := s.Cluster.ApplyFile(ctx, filepath.Join(s.opts.Root, "deploy", "kubernetes", file)); err != nil {
+			return err
+		}
 	}
 	kubeconfig, err := s.Cluster.ServiceAccountKubeconfig(ctx, accountNamespace, accountName)
 	if err != nil {
@@ -46,6 +49,8 @@ func (s *Station) StartProvisioner(ctx context.Context, args ...string) error {
 	s.provisioner, err = s.launch("csi-clone-provisioner", binary, append([]string{
 		"--kubeconfig=" + kubeconfig, "--csi-address=" + s.Socket(), "--http-endpoint=" + address,
 		"--leader-election", "--leader-election-namespace=" + accountNamespace, "--extra-create-metadata", "--v=4",
+		// It is in no pod, and the classes of Kubernetes' storage tests bind immediately.
+		"--enable-capacity", "--capacity-ownerref-level=-1", "--capacity-for-immediate-binding", "--capacity-poll-interval=10s",
 	}, args...)...)
 	if err != nil {
 		return err

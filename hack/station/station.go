@@ -21,6 +21,9 @@ import (
 // DriverName is the name of the demo driver.
 const DriverName = "demo.csi-clone-provisioner.example"
 
+// topologyKey is the label that says where volumes can be used.
+const topologyKey = "topology.demo.csi-clone-provisioner.example/zone"
+
 // csiDriver is what Kubernetes is told of the driver.
 //
 //go:embed csidriver.yaml
@@ -154,7 +157,7 @@ func (s *Station) launch(name, path string, args ...string) (*process.Process, e
 	return s.Cluster.Group().Start(process.Spec{
 		Name: name, Path: path, Args: args,
 		// The variable would win over the flag and lead to some real cluster.
-		Env: []string{"KUBECONFIG="},
+		Env: []string{"KUBECONFIG=", "NAMESPACE=" + accountNamespace},
 		Log: filepath.Join(s.Cluster.Dir(), name+".log"),
 	})
 }
@@ -165,6 +168,7 @@ func (s *Station) startDriver(ctx context.Context) error {
 	}
 	p, err := s.launch("demo-csi-driver", filepath.Join(s.opts.Root, "bin", "demo-csi-driver"),
 		"--endpoint=unix://"+s.Socket(), "--driver-name="+DriverName, "--dir="+s.Volumes(), "--node-id="+node.Name,
+		"--topology="+topologyKey+"=here", "--shared-topology",
 		"--publish-mode=mount", "--loop-devices", "--modify-volumes", "--no-sync",
 		"--kubelet-registration-dir="+node.RegistrationDir, "--v=4")
 	if err != nil {

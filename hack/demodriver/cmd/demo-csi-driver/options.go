@@ -26,6 +26,7 @@ func parse(args []string) (options, error) {
 	flags := flag.NewFlagSet("demo-csi-driver", flag.ContinueOnError)
 	klog.InitFlags(flags)
 	endpoint := flags.String("endpoint", "", "unix:///path of the socket to serve on (required)")
+	flags.BoolVar(&o.config.Shared, "shared-topology", false, "the place that --topology tells is one of several nodes, all of which can use its volumes at once")
 	topology := flags.String("topology", "", "topology segments of this node, key=value,...; empty: no topology")
 	mode := flags.String("publish-mode", string(demodriver.PublishAuto), "how volumes are published: mount, symlink, or auto (mount if that is permitted)")
 	flags.StringVar(&o.config.Name, "driver-name", demodriver.DefaultName, "name of the CSI driver")
