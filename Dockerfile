@@ -15,7 +15,7 @@ COPY pkg/ pkg/
 ARG VERSION=dev
 # Of the image, set by the builder; empty means this machine's.
 ARG TARGETOS TARGETARCH
-RUN CGO_ENABLED=0 GOFLAGS= GOPROXY=off GOTOOLCHAIN=local GOOS=$TARGETOS GOARCH=$TARGETARCH \
+RUN CGO_ENABLED=0 GOOS=$TARGETOS GOARCH=$TARGETARCH \
     go build -mod=vendor -trimpath -buildvcs=false -tags grpcnotrace \
     -ldflags "-s -w -X main.version=${VERSION}" \
     -o /out/csi-clone-provisioner ./cmd/csi-clone-provisioner

@@ -16,5 +16,5 @@ if [ -z "${GOVULNDB:-}" ] && [ -z "${VULNCHECK:-}" ]; then
 fi
 tmp=$(mktemp -d "${TMPDIR:-/tmp}/vulnerabilities.XXXXXX")
 trap 'rm -rf "$tmp"' EXIT
-(cd hack/govulncheck && CGO_ENABLED=0 GOFLAGS=-mod=readonly GOWORK=off go build -o "$tmp/govulncheck" golang.org/x/vuln/cmd/govulncheck)
+(cd hack/govulncheck && CGO_ENABLED=0 GOFLAGS="${GOFLAGS:-} -mod=readonly" GOWORK=off go build -o "$tmp/govulncheck" golang.org/x/vuln/cmd/govulncheck)
 "$tmp/govulncheck" ${GOVULNDB:+-db "$GOVULNDB"} -tags "$(sed -n 's/^GO_TAGS = //p' Makefile)" ./cmd/...
