@@ -122,16 +122,17 @@ func TestEveryRuleIsNeeded(t *testing.T) {
 
 // listsAreUsed: without streams all that is watched is listed first.
 func listsAreUsed(t *testing.T, world *kit.World) {
-	env := kit.New(t, kit.On(world), kit.WithPlaces(zone("a")), kit.DriverConfig(modifies))
+	env := kit.New(t, kit.On(world), kit.WithPlaces(zone("a")), kit.DriverConfig(modifies), kit.WithManifest("rbac-capacity.yaml"))
 	env.PutNode("a", zone("a"))
-	env.StartProvisioner()
+	env.Setenv("NAMESPACE", "default")
+	env.StartProvisioner("--enable-capacity", "--capacity-ownerref-level=-1")
 	env.Create(env.Claim("src"))
 	env.WaitBound("src")
 	env.Create(env.Claim("copy", kit.CloneOf("src")))
 	env.WaitBound("copy")
 	for _, resource := range []string{
 		"persistentvolumes", "persistentvolumeclaims", "storageclasses", "volumeattributesclasses",
-		"volumesnapshots", "volumeattachments", "nodes", "csinodes",
+		"volumesnapshots", "volumeattachments", "nodes", "csinodes", "csistoragecapacities",
 	} {
 		n := need{verb: "list", resource: resource}
 		env.Eventually(resource+" are listed", func() error { return answered(env, n, http.StatusOK) })
