@@ -167,8 +167,7 @@ func TestTheLimitForCapacityIsForCapacityAlone(t *testing.T) {
 	if got := len(env.Capacities()); got >= 3 {
 		t.Errorf("there are %d objects, which the limit should not allow", got)
 	}
-	env.Delete("data")
-	env.WaitGone("data")
+	leave(env, "data") // and its PV, which needs the provisioner
 	if code := p.Stop(); code != 0 {
 		t.Errorf("it ended with code %d", code)
 	}
