@@ -55,6 +55,7 @@ func flags() string {
 	page.WriteString("| `NAMESPACE` | with `--enable-capacity`, which needs it: namespace of the CSIStorageCapacity objects, that of the pod |\n")
 	page.WriteString("| `POD_NAME` | with `--enable-capacity` and `--capacity-ownerref-level` of 0 or more, which need it: name of the pod |\n")
 	page.WriteString("| `NODE_NAME` | the node of `--node-deployment`, which needs it; not looked at without |\n")
+	page.WriteString("| `OTEL_...` | with `--enable-otel-tracing`: those of OpenTelemetry's SDK, see [metrics.md](metrics.md#traces); not looked at without |\n")
 	page.WriteString("\n## Exit codes\n\n| Code | Meaning |\n|---|---|\n")
 	page.WriteString("| 0 | asked to stop (SIGTERM, SIGINT), or `--help`, `--version` |\n")
 	page.WriteString("| 1 | the work could not go on: driver or lease lost, API server not found |\n")

@@ -8,6 +8,7 @@ import (
 	"os"
 
 	"github.com/KimMachineGun/automemlimit/memlimit"
+	"github.com/kubernetes-csi/csi-lib-utils/connection"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
@@ -33,6 +34,13 @@ func Run(ctx context.Context, o *options.Options, version string) error {
 	logger := klog.FromContext(ctx)
 	logger.Info("Starting", "program", "csi-clone-provisioner", "version", version, "clonePolicy", o.ClonePolicy, "crossNamespace", o.CrossNamespace)
 	tuneMemory(ctx, memlimit.FromCgroup, o.OwnGC)
+	if o.Tracing {
+		stop, err := observe.StartTracing(ctx, version)
+		if err != nil {
+			return err
+		}
+		defer stop()
+	}
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
 
@@ -72,7 +80,11 @@ func run(ctx context.Context, o *options.Options, p parts, lost func(error)) err
 	if err != nil {
 		return err
 	}
-	driver, err := csidriver.Connect(ctx, o.CSIAddress, o.Timeout, p.csiMetrics, lost)
+	var with []connection.Option
+	if o.Tracing {
+		with = append(with, connection.WithOtelTracing())
+	}
+	driver, err := csidriver.Connect(ctx, o.CSIAddress, o.Timeout, p.csiMetrics, lost, with...)
 	if err != nil {
 		return err
 	}

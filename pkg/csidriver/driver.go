@@ -45,9 +45,9 @@ type Driver struct {
 // deadline of every single call. lost is called once, from another goroutine,
 // when the connection breaks later: it is not made again, and every call then
 // fails with Unavailable.
-func Connect(ctx context.Context, address string, timeout time.Duration, m metrics.CSIMetricsManager, lost func(error)) (*Driver, error) {
+func Connect(ctx context.Context, address string, timeout time.Duration, m metrics.CSIMetricsManager, lost func(error), with ...connection.Option) (*Driver, error) {
 	var connected atomic.Bool
-	conn, err := connection.Connect(ctx, address, m,
+	conn, err := connection.Connect(ctx, address, m, append(with,
 		connection.WithTimeout(0), // no deadline: ctx decides
 		connection.OnConnectionLoss(func(context.Context) bool {
 			// A driver that accepts and has no time to greet us within a second was
@@ -57,7 +57,7 @@ func Connect(ctx context.Context, address string, timeout time.Duration, m metri
 			}
 			lost(ErrLost)
 			return false
-		}))
+		}))...)
 	if err != nil {
 		return nil, fmt.Errorf("connecting to the CSI driver at %q: %w", address, err)
 	}

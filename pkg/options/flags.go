@@ -21,6 +21,7 @@ func (o *Options) Flags() *pflag.FlagSet {
 	f.StringVar(&o.metricsAddress, "metrics-address", "", "deprecated, what --http-endpoint was called once: it serves the same; only one of the two may be given")
 	f.StringVar(&o.MetricsPath, "metrics-path", "/metrics", "path of the metrics at --http-endpoint")
 	f.BoolVar(&o.Pprof, "enable-pprof", false, "serve /debug/pprof/ at --http-endpoint")
+	f.BoolVar(&o.Tracing, "enable-otel-tracing", false, "send OpenTelemetry traces of the calls to the driver, by OTLP over gRPC, to where the environment variable OTEL_EXPORTER_OTLP_ENDPOINT says (docs/metrics.md)")
 	f.StringVar(&o.VolumeNamePrefix, "volume-name-prefix", "pvc", "beginning of the names of volumes and PVs")
 	f.IntVar(&o.VolumeNameUUIDLength, "volume-name-uuid-length", -1, "how many characters of the claim's uid, without dashes, go into the volume's name (1 to 32); -1 for the whole uid with dashes")
 	f.DurationVar(&o.RetryIntervalStart, "retry-interval-start", time.Second, "first pause after an error; it doubles with each further one")

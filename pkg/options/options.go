@@ -29,6 +29,8 @@ type Options struct {
 	MetricsPath string
 	// Pprof serves /debug/pprof there.
 	Pprof bool
+	// Tracing sends traces of calls to the driver.
+	Tracing bool
 
 	// VolumeNamePrefix and VolumeNameUUIDLength make the names of new volumes.
 	VolumeNamePrefix     string
@@ -177,6 +179,9 @@ func parse(args []string, env Environment) (*Options, error) {
 	if err := o.oneAddress(); err != nil {
 		return nil, err
 	}
+	if err := o.tracesByGRPC(env); err != nil {
+		return nil, err
+	}
 	if o.Capacity.Enabled {
 		o.Capacity.Namespace, _ = env("NAMESPACE")
 		o.Capacity.PodName, _ = env("POD_NAME")
@@ -196,6 +201,25 @@ func (o *Options) oneAddress() error {
 		return fmt.Errorf("--metrics-address=%s and --http-endpoint=%s are both given; give --http-endpoint alone, which serves everything", o.metricsAddress, o.HTTPEndpoint)
 	}
 	o.HTTPEndpoint = o.metricsAddress
+	return nil
+}
+
+// tracesByGRPC refuses the other protocols of OTLP, which would find nobody listening. All
+// other variables of OpenTelemetry are the SDK's, which reads them by itself.
+func (o *Options) tracesByGRPC(env Environment) error {
+	if !o.Tracing {
+		return nil
+	}
+	for _, name := range []string{"OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"} {
+		switch protocol, _ := env(name); protocol {
+		case "":
+			continue // the more general one may say
+		case "grpc":
+			return nil
+		default:
+			return fmt.Errorf("--enable-otel-tracing sends by gRPC only, and the environment variable %s is %q; take it away, or set it to grpc and the endpoint to the collector's gRPC port, mostly 4317", name, protocol)
+		}
+	}
 	return nil
 }
 

@@ -38,6 +38,7 @@ func TestDefaults(t *testing.T) {
 		{"http-endpoint", o.HTTPEndpoint, ""},
 		{"metrics-path", o.MetricsPath, "/metrics"},
 		{"enable-pprof", o.Pprof, false},
+		{"enable-otel-tracing", o.Tracing, false},
 		{"volume-name-prefix", o.VolumeNamePrefix, "pvc"},
 		{"volume-name-uuid-length", o.VolumeNameUUIDLength, -1},
 		{"retry-interval-start", o.RetryIntervalStart, time.Second},
@@ -213,6 +214,39 @@ func TestRefusals(t *testing.T) {
 			_, err := options.Parse(strings.Fields(c.args), environment(nil))
 			if err == nil || err.Error() != c.want {
 				t.Errorf("got  %v\nwant %s", err, c.want)
+			}
+		})
+	}
+}
+
+// OTLP has other protocols, for which nobody here would speak.
+func TestTracesAreSentByGRPCOnly(t *testing.T) {
+	const all, traces = "OTEL_EXPORTER_OTLP_PROTOCOL", "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL"
+	refusal := func(name string) string {
+		return "--enable-otel-tracing sends by gRPC only, and the environment variable " + name + ` is "http/protobuf"; take it away, or set it to grpc and the endpoint to the collector's gRPC port, mostly 4317`
+	}
+	for _, c := range []struct {
+		name, flag string
+		vars       map[string]string
+		want       string
+	}{
+		{"nothing said", "--enable-otel-tracing", nil, ""},
+		{"said to be so", "--enable-otel-tracing", map[string]string{all: "grpc"}, ""},
+		{"empty", "--enable-otel-tracing", map[string]string{all: "", traces: ""}, ""},
+		{"another for metrics", "--enable-otel-tracing", map[string]string{all: "http/protobuf", traces: "grpc"}, ""},
+		{"another", "--enable-otel-tracing", map[string]string{all: "http/protobuf"}, refusal(all)},
+		{"another for traces", "--enable-otel-tracing", map[string]string{all: "grpc", traces: "http/protobuf"}, refusal(traces)},
+		{"not traced", "--enable-otel-tracing=false", map[string]string{all: "http/protobuf"}, ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			vars := map[string]string{"POD_NAMESPACE": "pods"}
+			maps.Copy(vars, c.vars)
+			o, err := options.Parse([]string{c.flag}, environment(vars))
+			switch {
+			case c.want == "" && err != nil, c.want != "" && (err == nil || err.Error() != c.want):
+				t.Errorf("got  %v\nwant %s", err, c.want)
+			case err == nil && o.Tracing != (c.flag == "--enable-otel-tracing"):
+				t.Errorf("tracing is %t", o.Tracing)
 			}
 		})
 	}

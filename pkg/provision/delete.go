@@ -14,6 +14,7 @@ import (
 	"sigs.k8s.io/sig-storage-lib-external-provisioner/v13/controller"
 
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/csidriver"
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/observe"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/secret"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/topology"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/verdict"
@@ -120,7 +121,7 @@ func (p *Provisioner) Gone(pv *v1.PersistentVolume) {
 // Delete deletes the volume of a released PV. It is called by the engine, which
 // has checked that the PV is ours, Released and to be deleted. The error's text
 // is the event that the user reads on the PV.
-func (p *Provisioner) Delete(ctx context.Context, pv *v1.PersistentVolume) error {
+func (p *Provisioner) Delete(ctx context.Context, pv *v1.PersistentVolume) (err error) {
 	p.deleted.begin(pv)
 	if p.deleted.has(pv.UID) {
 		return nil
@@ -147,6 +148,8 @@ func (p *Provisioner) Delete(ctx context.Context, pv *v1.PersistentVolume) error
 	if other := p.sharedWith(pv); other != nil {
 		return fmt.Errorf("volume %q of PV %q is also that of PV %q, which is %s; it is deleted when that PV is gone, or is Released and to be deleted, too", pv.Spec.CSI.VolumeHandle, pv.Name, other.Name, other.Status.Phase)
 	}
+	ctx, end := observe.Span(ctx, "delete", "persistentvolume", pv)
+	defer func() { end(err) }()
 	with, err := p.deletionCredentials(ctx, pv)
 	if err != nil {
 		return err

@@ -163,7 +163,9 @@ func (p *Provisioner) Provision(ctx context.Context, options controller.Provisio
 	if !free {
 		return nil, controller.ProvisioningNoChange, &controller.IgnoredError{Reason: "the claim is being released or cleaned up"}
 	}
+	ctx, end := observe.Span(ctx, "provision", "persistentvolumeclaim", claim)
 	pv, ignored, err := p.attempt(ctx, turn, claim)
+	end(err)
 	final := turn.State() == ledger.Clean
 	turn.Done()
 	p.Finished(claim.Namespace, claim.Name, claim.UID)

@@ -15,6 +15,7 @@ import (
 
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/csidriver"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/ledger"
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/observe"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/record"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/secret"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/source"
@@ -32,6 +33,8 @@ func (p *Provisioner) Undo(ctx context.Context, turn *ledger.Turn, claim *v1.Per
 	if turn.State() != ledger.Unknown {
 		return "", nil
 	}
+	ctx, end := observe.Span(ctx, "clean up", "persistentvolumeclaim", claim)
+	defer func() { end(err) }()
 	if turn.Foreign() {
 		if live, err := p.confirm(ctx, turn, claim); err != nil || live == nil {
 			return "", err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"regexp"
 	"strings"
@@ -39,7 +40,8 @@ func TestWhatASecretContainsIsNeverShown(t *testing.T) {
 	content := map[string]string{"user": "svc-storage", "password": password, "key": key}
 	env := secretive(t, named("credentials"))
 	putSecret(t, env, "credentials", content)
-	p := env.StartProvisioner(alone, "--v=10")
+	traces := traced(t, env)
+	p := env.StartProvisioner(alone, "--v=10", "--enable-otel-tracing")
 
 	// Calls that fail, in every way.
 	for _, code := range []codes.Code{codes.InvalidArgument, codes.Internal, codes.Unauthenticated, codes.Aborted, codes.DeadlineExceeded} {
@@ -68,7 +70,7 @@ func TestWhatASecretContainsIsNeverShown(t *testing.T) {
 	env.WaitEvent("doomed", "CleanUpBlocked")
 	first := p.Log()
 	p.Kill()
-	p = env.StartProvisioner(alone, "--v=10")
+	p = env.StartProvisioner(alone, "--v=10", "--enable-otel-tracing")
 	env.Eventually("the clean-up is tried by the other process", func() error {
 		if !strings.Contains(p.Log(), "CreateVolume failed") {
 			return fmt.Errorf("its log has no failed call")
@@ -93,6 +95,13 @@ func TestWhatASecretContainsIsNeverShown(t *testing.T) {
 		}
 		shown["the events of namespace "+namespace] = encoded(t, events)
 	}
+	env.Eventually("the last attempt is traced", func() error {
+		if len(traces.find(about("delete", "persistentvolume", pv))) == 0 {
+			return errors.New("it is not")
+		}
+		return nil
+	})
+	shown["the traces"] = traces.text()
 	shown["claim copy"] = encoded(t, env.Get("copy"))
 	shown["its PV"] = encoded(t, env.PV("copy"))
 	for where, text := range shown {
@@ -111,6 +120,7 @@ func TestWhatASecretContainsIsNeverShown(t *testing.T) {
 		// Else it would prove nothing: the messages are there, without what was hidden.
 		"the log":                   `method="/csi.v1.Controller/CreateVolume" request="{\"capacity_range\"`,
 		"what the log has as dumps": env.Namespace,
+		"the traces":                "user=[secret]",
 		"the events of namespace " + env.Namespace: "the backend does not like map[key:[secret] password:[secret] user:[secret]], user=[secret]",
 	} {
 		if !strings.Contains(shown[where], words) {
