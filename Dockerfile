@@ -14,7 +14,8 @@ COPY cmd/ cmd/
 COPY pkg/ pkg/
 ARG VERSION=dev
 # Of the image, set by the builder; empty means this machine's.
-ARG TARGETOS TARGETARCH
+ARG TARGETOS
+ARG TARGETARCH
 RUN CGO_ENABLED=0 GOOS=$TARGETOS GOARCH=$TARGETARCH \
     go build -mod=vendor -trimpath -buildvcs=false -tags grpcnotrace \
     -ldflags "-s -w -X main.version=${VERSION}" \

@@ -5,6 +5,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 IMAGE ?= csi-clone-provisioner:$(VERSION)
 PROGRAM ?= bin/csi-clone-provisioner
 IMAGE_TOOL ?= $(firstword $(shell command -v docker buildah))
+IMAGE_FLAGS ?=
 PLATFORMS ?= linux/amd64,linux/arm64
 
 # grpcnotrace leaves out gRPC's trace pages, which nobody serves here: they use
@@ -139,15 +140,16 @@ release: ## compile for each platform, with bills of materials and checksums (VE
 	hack/release.sh $(VERSION)
 
 image: ## build the container image (with docker, or IMAGE_TOOL=buildah)
-	$(IMAGE_TOOL) build --build-arg VERSION=$(VERSION) -t $(IMAGE) .
+	$(IMAGE_TOOL) build --build-arg VERSION=$(VERSION) $(IMAGE_FLAGS) -t $(IMAGE) .
 
+# Older buildahs do not know by themselves on what they build.
 images: ## build the image for all PLATFORMS under one name; docker pushes it (IMAGE=registry.example/name:tag), buildah keeps a manifest list
 	$(if $(filter %buildah,$(IMAGE_TOOL)),\
-		buildah build --build-arg VERSION=$(VERSION) --platform $(PLATFORMS) --manifest $(IMAGE) .,\
-		docker buildx build --build-arg VERSION=$(VERSION) --platform $(PLATFORMS) --push -t $(IMAGE) .)
+		$(IMAGE_TOOL) build --build-arg VERSION=$(VERSION) --build-arg BUILDPLATFORM=linux/$(shell go env GOHOSTARCH) $(IMAGE_FLAGS) --platform $(PLATFORMS) --manifest $(IMAGE) .,\
+		docker buildx build --build-arg VERSION=$(VERSION) $(IMAGE_FLAGS) --platform $(PLATFORMS) --push -t $(IMAGE) .)
 
-image-check: build control-plane ## run what the image holds without root, on a root file system that is read-only (needs root)
-	hack/gotest.sh ./test/integration -count=1 -v -run TestTheImageRunsReadOnlyAndWithoutRoot
+image-check: build control-plane ## build the image with buildah, without network, and run it without root on a root file system that is read-only (needs root)
+	hack/image-check.sh
 
 clean: ## remove all that was compiled, the control plane too
 	rm -rf bin
