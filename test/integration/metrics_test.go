@@ -20,7 +20,7 @@ var (
 	// servedType is how a page of metrics tells the name and the type of one.
 	servedType = regexp.MustCompile(`(?m)^# TYPE (\S+) (\S+)$`)
 	// listedRow is a row of the table in docs/metrics.md: names, type, labels, meaning.
-	listedRow  = regexp.MustCompile("(?m)^\\| (`[^|]*`) \\|([^|]*)\\|([^|]*)\\|(.*)\\|$")
+	listedRow  = regexp.MustCompile("(?m)^\\| (`[^|\n]*`) \\|([^|\n]*)\\|([^|\n]*)\\|(.*)\\|$")
 	listedName = regexp.MustCompile("`([^`]+)`")
 )
 
