@@ -66,7 +66,8 @@ node: ## bring up a cluster with a node that runs pods, the demo driver and the 
 
 node-shell: ## a shell in the node that is up, with kubectl and ctr (CMD='kubectl get pods -A' runs a command)
 	@for enter in "$${TMPDIR:-/tmp}"/csi-clone-node-*/enter.sh; do \
-		if [ -e "$$enter" ]; then exec "$$enter" $(CMD); fi; \
+		if [ -e "$$enter" ] && [ -n "$$CMD" ]; then exec "$$enter" sh -c "$$CMD"; fi; \
+		if [ -e "$$enter" ]; then exec "$$enter"; fi; \
 	done; \
 	echo "no node is up; make node brings one up"; exit 1
 

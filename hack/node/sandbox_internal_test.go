@@ -213,6 +213,11 @@ func TestAReleasedSandboxCanBeEnteredAndStopped(t *testing.T) {
 	if err != nil || !strings.Contains(string(out), outcome.Dir) {
 		t.Errorf("inside, the first process is %q (%v), want the sandbox's own", out, err)
 	}
+	pwd := exec.Command(filepath.Join(outcome.Dir, sandbox.EnterScript), "pwd")
+	pwd.Dir = t.TempDir()
+	if out, err := pwd.CombinedOutput(); err != nil || strings.TrimSpace(string(out)) != pwd.Dir {
+		t.Errorf("inside, the folder is %q (%v), want that of the caller, %s", out, err, pwd.Dir)
+	}
 	if out, err := exec.Command(filepath.Join(outcome.Dir, sandbox.StopScript)).CombinedOutput(); err != nil {
 		t.Errorf("stopping: %v\n%s", err, out)
 	}

@@ -30,6 +30,7 @@ func checks() []check {
 		{"every reason is explained", reasonsExplained},
 		{"events have reasons of the catalogue", reasonsFromCatalogue},
 		{"pages name reasons that exist", reasonsNamed},
+		{"pages quote messages that are told", messagesQuoted},
 		{"pages name flags that exist", flagsNamed},
 		{"the tests that prove compatibility exist", testsNamed},
 		{"every permission has a reason", permissionReasons},

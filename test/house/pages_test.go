@@ -1,7 +1,9 @@
 package house
 
+import "slices"
+
 func pageExamples() []example {
-	return append(namedExamples(), namedReasonExamples()...)
+	return slices.Concat(namedExamples(), namedReasonExamples(), quotedMessageExamples())
 }
 
 func namedExamples() []example {
@@ -67,6 +69,33 @@ func namedExamples() []example {
 				"docs/flags.md": flags,
 				"README.md":     "<!-- a comment -->\n|---|---|\n`--timeout=1m --v=4` a -- b, x--y\n",
 				"docs/a.md":     "kubectl wait --for=delete pod\n---\n",
+			},
+		},
+	}
+}
+
+func quotedMessageExamples() []example {
+	code := reasonsFile(smallEntry+"\n"+busyEntry) + "\nvar formats = []string{\"clone needs at least %s, not %s\", \"clone waits until \" + \"%q is free, 50%% are\", \"%s: %w\"}\n"
+	return []example{
+		{
+			name:  "pages quote messages that nobody tells",
+			check: messagesQuoted,
+			tree: tree{
+				"pkg/verdict/a.go": code,
+				"README.md":        "Text.\n\nCloneTooSmall  clone needs at least 5Gi; raise the size\n",
+				"docs/a.md":        "Warning  CloneTooSmall  clone needs at least 5Gi,\n                        nothing else\n",
+			},
+			want: []string{
+				"README.md:3: no event has this message: clone needs at least 5Gi; raise the size",
+				"docs/a.md:1: no event has this message: clone needs at least 5Gi, nothing else",
+			},
+		}, {
+			name:  "pages quote messages that are told, and events of others",
+			check: messagesQuoted,
+			tree: tree{
+				"pkg/verdict/a.go": code,
+				"docs/a.md": "Warning  CloneTooSmall  clone needs at least 5Gi,\n                        not 1Gi\nNormal  CloneSourceBusy   clone waits until \"db\" is free, 50% are\n" +
+					"Normal   Scheduled   a pod is on its way\nCloneTooSmall is told once.\n| CloneTooSmall  | a table |\n",
 			},
 		},
 	}

@@ -105,9 +105,11 @@ rm -rf "$dir" && echo "what ran in $dir is stopped and removed"
 
 // enterText runs a command in a sandbox. %[1]s: the folder, %[2]d: its first process.
 const enterText = `#!/bin/sh
-# Runs a command, or a shell, in the sandbox of this folder.
+# Runs a command, or a shell, in the sandbox of this folder; the files are those of the
+# machine, and so is the folder that one is in.
 if [ -e '%[1]s/env' ]; then . '%[1]s/env'; fi
-exec nsenter --target %[2]d --mount --net --ipc --pid -- "${@:-${SHELL:-/bin/sh}}"
+exec nsenter --target %[2]d --mount --net --ipc --pid -- \
+  sh -c 'cd "$0" && exec "$@"' "$PWD" "${@:-${SHELL:-/bin/sh}}"
 `
 
 // release writes the scripts that stop the sandbox and enter it, and lets go of the folder.
