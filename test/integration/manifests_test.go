@@ -228,6 +228,9 @@ func flagAndRightsAreAdded(t *testing.T, _ *kit.Env, manifests []byte) {
 		if !slices.Equal(binding.Subjects, want) {
 			t.Errorf("the subjects of %q are %v", binding.Name, binding.Subjects)
 		}
+		if !strings.HasPrefix(binding.Name, "acme-") {
+			t.Errorf("another driver that does the same takes binding %q over", binding.Name)
+		}
 	}
 	accounts := objectsOf[v1.ServiceAccount](t, manifests, "ServiceAccount")
 	compare(t, []field{{"number of accounts", len(accounts), 1}})
