@@ -43,14 +43,14 @@ for program in sh ln; do
   done
 done
 b umount "$container" >/dev/null
-b config --env PATH=/usr/local/go/bin:/bin --env HOME=/root --env GOTOOLCHAIN=local "$container"
+b config --env PATH=/usr/local/go/bin:/bin --env HOME=/root --env GOCACHE=/cache --env GOTOOLCHAIN=local "$container"
 b commit -q "$container" "docker.io/library/$base" >/dev/null
 
 cache=$(go env GOCACHE)
 mkdir -p "$cache"
 make --no-print-directory images IMAGE=localhost/image:check VERSION=v0.0.0-check \
   IMAGE_TOOL="buildah --root $tmp/storage --runroot $tmp/run" \
-  IMAGE_FLAGS="--quiet --pull-never --network none --volume $cache:/root/.cache/go-build" >/dev/null
+  IMAGE_FLAGS="--quiet --pull-never --network none --volume $cache:/cache" >/dev/null
 for arch in amd64 arm64; do
   container=$(b from --pull-never --arch "$arch" localhost/image:check)
   root=$(b mount "$container")
