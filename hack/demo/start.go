@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
-	"net/http"
 	"path/filepath"
 	"strconv"
 	"time"
@@ -100,32 +98,12 @@ func (d *demo) startProvisioner(ctx context.Context) error {
 		return err
 	}
 	return d.await(ctx, p, "the provisioner is ready", func(ctx context.Context) error {
-		return ready(ctx, "http://"+address+"/readyz")
+		return process.Answers(ctx, "http://"+address+"/readyz")
 	})
 }
 
-func ready(ctx context.Context, url string) error {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return err
-	}
-	response, err := http.DefaultClient.Do(request)
-	if err != nil {
-		return err
-	}
-	defer response.Body.Close()
-	if response.StatusCode != http.StatusOK {
-		return fmt.Errorf("%s answers %s", url, response.Status)
-	}
-	return nil
-}
-
-const (
-	// pause is how long a condition is left alone before it is looked at again.
-	pause = 50 * time.Millisecond
-	// patience is how long a condition may take; each takes a second or less.
-	patience = time.Minute
-)
+// patience is how long a condition may take; each takes a second or less.
+const patience = time.Minute
 
 // await waits until check returns nil. It gives up at once if the process ends,
 // which may be nil.
@@ -133,22 +111,9 @@ func (d *demo) await(ctx context.Context, p *process.Process, what string, check
 	began := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	var exited <-chan struct{}
-	if p != nil {
-		exited = p.Done()
+	if err := process.Await(ctx, p, what, check); err != nil {
+		return err
 	}
-	for {
-		err := check(ctx)
-		if err == nil {
-			d.out.good("%s (after %.1f s)", what, time.Since(began).Seconds())
-			return nil
-		}
-		select {
-		case <-time.After(pause):
-		case <-exited:
-			return fmt.Errorf("waiting until %s: %s ended (%s); the end of its log:\n%s", what, p.Name(), p.Fate(), p.LogTail(20))
-		case <-ctx.Done():
-			return fmt.Errorf("waiting until %s: %w (%w)", what, ctx.Err(), err)
-		}
-	}
+	d.out.good("%s (after %.1f s)", what, time.Since(began).Seconds())
+	return nil
 }

@@ -3,7 +3,6 @@ package station
 import (
 	"context"
 	"fmt"
-	"net/http"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -42,21 +41,5 @@ func (s *Station) await(ctx context.Context, p *process.Process, what string, ch
 		return err
 	}
 	s.opts.Log("%s after %.1f s", what, time.Since(began).Seconds())
-	return nil
-}
-
-func answers(ctx context.Context, url string) error {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return err
-	}
-	response, err := http.DefaultClient.Do(request)
-	if err != nil {
-		return err
-	}
-	defer response.Body.Close()
-	if response.StatusCode != http.StatusOK {
-		return fmt.Errorf("%s answers %s", url, response.Status)
-	}
 	return nil
 }

@@ -56,6 +56,6 @@ func (s *Station) StartProvisioner(ctx context.Context, args ...string) error {
 		return err
 	}
 	return s.await(ctx, s.provisioner, "the provisioner is ready", func(ctx context.Context) error {
-		return answers(ctx, "http://"+address+"/readyz")
+		return process.Answers(ctx, "http://"+address+"/readyz")
 	})
 }

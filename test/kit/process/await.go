@@ -3,6 +3,7 @@ package process
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"time"
 )
 
@@ -40,4 +41,21 @@ func Await(ctx context.Context, p *Process, what string, check func(context.Cont
 			return err
 		}
 	}
+}
+
+// Answers says whether a page answers with 200: what a process is often awaited for.
+func Answers(ctx context.Context, url string) error {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return err
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s answers %s", url, response.Status)
+	}
+	return nil
 }

@@ -3,6 +3,8 @@ package process_test
 import (
 	"context"
 	"errors"
+	"net/http"
+	"net/http/httptest"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -44,5 +46,22 @@ func TestWaitingEndsWithTheConditionTheProcessOrTheContext(t *testing.T) {
 	err = process.Await(ctx, shell("long", "exec sleep 1000000"), "it serves", never)
 	if !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), "not yet") || !strings.Contains(err.Error(), "long") {
 		t.Errorf("error is %v, want one that says what the condition said last", err)
+	}
+}
+
+func TestAPageThatAnswers(t *testing.T) {
+	status := http.StatusOK
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(status) }))
+	if err := process.Answers(t.Context(), server.URL); err != nil {
+		t.Errorf("200 is no answer: %v", err)
+	}
+	status = http.StatusServiceUnavailable
+	if err := process.Answers(t.Context(), server.URL); err == nil || !strings.Contains(err.Error(), "503 Service Unavailable") {
+		t.Errorf("503 is told as %v", err)
+	}
+	http.DefaultClient.CloseIdleConnections()
+	server.Close()
+	if err := process.Answers(t.Context(), server.URL); err == nil {
+		t.Error("nobody answers")
 	}
 }
