@@ -4,7 +4,8 @@
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 IMAGE ?= csi-clone-provisioner:$(VERSION)
 PROGRAM ?= bin/csi-clone-provisioner
-IMAGE_TOOL ?= $(firstword $(shell command -v docker buildah))
+# A docker without its engine is no use; asked only when an image is to be made.
+IMAGE_TOOL ?= $(shell if docker info >/dev/null 2>&1; then echo docker; else command -v buildah || echo docker; fi)
 IMAGE_FLAGS ?=
 PLATFORMS ?= linux/amd64,linux/arm64
 

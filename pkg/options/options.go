@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"net"
 	"os"
 	"regexp"
 	"slices"
@@ -245,6 +246,8 @@ func (o *Options) validate(flags *pflag.FlagSet) error {
 		message string
 	}{
 		{o.CSIAddress == "", "--csi-address is empty; give the path of the driver's socket"},
+		{strings.Contains(o.CSIAddress, "://") && !strings.HasPrefix(o.CSIAddress, "unix://"), fmt.Sprintf("--csi-address=%q is no unix socket; give the path of the driver's socket, or unix://path", o.CSIAddress)},
+		{!listenable(o.HTTPEndpoint), fmt.Sprintf("--http-endpoint=%q is no address to listen at; give [host]:port, such as :8080", o.HTTPEndpoint)},
 		{o.VolumeNamePrefix == "", "--volume-name-prefix is empty; give the beginning of volume names, such as pvc"},
 		{!fitsPVName(o.VolumeNamePrefix), fmt.Sprintf("--volume-name-prefix=%q makes no name for a PersistentVolume; use small letters, digits, dashes and dots, and fewer than 216 of them", o.VolumeNamePrefix)},
 		{o.VolumeNameUUIDLength < -1 || o.VolumeNameUUIDLength == 0 || o.VolumeNameUUIDLength > 32, fmt.Sprintf("--volume-name-uuid-length=%d is out of range; give 1 to 32, or -1 for the whole uid", o.VolumeNameUUIDLength)},
@@ -276,6 +279,12 @@ func (o *Options) validate(flags *pflag.FlagSet) error {
 func fitsPVName(prefix string) bool {
 	const uid = "00000000-0000-0000-0000-000000000000"
 	return len(validation.IsDNS1123Subdomain(prefix+"-"+uid)) == 0
+}
+
+// listenable: there is a port, and nothing else but a host.
+func listenable(address string) bool {
+	_, port, err := net.SplitHostPort(address)
+	return address == "" || err == nil && port != ""
 }
 
 // path is one that net/http takes for itself, and no pattern.

@@ -208,6 +208,9 @@ func TestRefusals(t *testing.T) {
 		{"a clone policy that nobody knows", "--clone-policy=lax", `--clone-policy="lax" is unknown; give strict or compatible`},
 		{"an empty clone policy", "--clone-policy=", `--clone-policy="" is unknown; give strict or compatible`},
 		{"two addresses", "--metrics-address=:9 --http-endpoint=:8", "--metrics-address=:9 and --http-endpoint=:8 are both given; give --http-endpoint alone, which serves everything"},
+		{"a port without a colon", "--http-endpoint=8080", `--http-endpoint="8080" is no address to listen at; give [host]:port, such as :8080`},
+		{"a host without a port", "--metrics-address=localhost:", `--http-endpoint="localhost:" is no address to listen at; give [host]:port, such as :8080`},
+		{"a driver that is not at a socket", "--csi-address=tcp://1.2.3.4:5", `--csi-address="tcp://1.2.3.4:5" is no unix socket; give the path of the driver's socket, or unix://path`},
 		{"one address twice", "--metrics-address=:9 --http-endpoint=:9", "--metrics-address=:9 and --http-endpoint=:9 are both given; give --http-endpoint alone, which serves everything"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
