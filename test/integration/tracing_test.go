@@ -221,12 +221,7 @@ func TestTheLastTracesAreSent(t *testing.T) {
 	p := env.StartProvisioner("--enable-otel-tracing")
 	env.Create(env.Claim("data"))
 	env.WaitBound("data")
-	env.Eventually("the claim is off record", func() error {
-		if finalizers := env.Get("data").Finalizers; slices.ContainsFunc(finalizers, func(f string) bool { return strings.HasSuffix(f, "/provisioning") }) {
-			return fmt.Errorf("it has %q", finalizers)
-		}
-		return nil
-	})
+	waitOffRecord(env, "data")
 	if early := traces.text(); early != "" {
 		t.Fatalf("sent before: %s", early)
 	}
@@ -254,7 +249,18 @@ func TestNobodyWaitsForACollectorOfTraces(t *testing.T) {
 		}
 		return nil
 	})
+	waitOffRecord(env, "data")       // nobody would take it off later
 	if code := p.Stop(); code != 0 { // -1 if that takes too long
 		t.Errorf("it ended with %d", code)
 	}
+}
+
+// waitOffRecord waits until the claim's work is done.
+func waitOffRecord(env *kit.Env, claim string) {
+	env.Eventually("claim "+claim+" is off record", func() error {
+		if finalizers := env.Get(claim).Finalizers; slices.ContainsFunc(finalizers, func(f string) bool { return strings.HasSuffix(f, "/provisioning") }) {
+			return fmt.Errorf("it has %q", finalizers)
+		}
+		return nil
+	})
 }
