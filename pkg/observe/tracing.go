@@ -33,8 +33,8 @@ const lastSpans = 2 * time.Second
 // that makes the calls reads. It is set here and nowhere else.
 func StartTracing(ctx context.Context, version string) (stop func(), err error) {
 	logger := klog.FromContext(ctx)
-	otel.SetLogger(logger.V(4))
-	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) { logger.Info("Traces could not be sent", "err", err) }))
+	otel.SetLogger(logger.WithSink(terse{logger.GetSink()}))
+	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) { logger.Info("OpenTelemetry reports an error; traces may be missing", "err", err) }))
 	sender, err := otlptracegrpc.New(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("making a client for the collector of traces: %w", err)
@@ -113,3 +113,15 @@ func (w wordless) Status() sdktrace.Status {
 
 // Events implements sdktrace.ReadOnlySpan.
 func (w wordless) Events() []sdktrace.Event { return nil }
+
+// terse is a sink for what OpenTelemetry says of its settings. It leaves the values out:
+// headers may hold what a collector asks for as a password.
+type terse struct {
+	klog.LogSink
+}
+
+// Info implements klog.LogSink.
+func (t terse) Info(level int, msg string, _ ...any) { t.LogSink.Info(level, "OpenTelemetry: "+msg) }
+
+// Error implements klog.LogSink.
+func (t terse) Error(err error, msg string, _ ...any) { t.LogSink.Error(err, "OpenTelemetry: "+msg) }

@@ -3,7 +3,6 @@ package integration
 import (
 	"context"
 	"fmt"
-	"net/http"
 	"regexp"
 	"runtime/pprof"
 	"strings"
@@ -173,17 +172,5 @@ func TestAProgramThatHasEndedLeavesNoGoroutines(t *testing.T) {
 
 // ready asks the program at the address whether it is ready.
 func ready(env *kit.Env, address string) error {
-	request, err := http.NewRequestWithContext(env.Ctx, http.MethodGet, "http://"+address+"/readyz", nil)
-	if err != nil {
-		return err
-	}
-	response, err := http.DefaultClient.Do(request)
-	if err != nil {
-		return err
-	}
-	defer response.Body.Close()
-	if response.StatusCode != http.StatusOK {
-		return fmt.Errorf("it answers %s", response.Status)
-	}
-	return nil
+	return process.Answers(env.Ctx, "http://"+address+"/readyz")
 }

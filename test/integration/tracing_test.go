@@ -243,8 +243,8 @@ func TestNobodyWaitsForACollectorOfTraces(t *testing.T) {
 	p := env.StartProvisioner("--enable-otel-tracing")
 	env.Create(env.Claim("data"))
 	env.WaitBound("data")
-	env.Eventually("the log says that traces could not be sent", func() error {
-		if !strings.Contains(p.Log(), "Traces could not be sent") {
+	env.Eventually("the log says that traces are missing", func() error {
+		if !strings.Contains(p.Log(), "traces may be missing") {
 			return errors.New("it does not")
 		}
 		return nil
@@ -252,6 +252,24 @@ func TestNobodyWaitsForACollectorOfTraces(t *testing.T) {
 	waitOffRecord(env, "data")       // nobody would take it off later
 	if code := p.Stop(); code != 0 { // -1 if that takes too long
 		t.Errorf("it ended with %d", code)
+	}
+}
+
+// A setting of OpenTelemetry that is wrong is told as such, and without its value: headers
+// hold what a collector asks for as a password.
+func TestWrongSettingsOfTracesAreToldWithoutTheirValues(t *testing.T) {
+	t.Parallel()
+	env := kit.New(t)
+	env.Setenv("OTEL_EXPORTER_OTLP_HEADERS", "authorization Bearer-hunter2")
+	env.Setenv("OTEL_TRACES_SAMPLER", "sometimes")
+	p := env.StartProvisioner("--enable-otel-tracing")
+	for _, want := range []string{`"OpenTelemetry: parse headers" err="missing '="`, `"OpenTelemetry reports an error; traces may be missing" err="unsupported sampler: sometimes"`} {
+		if !strings.Contains(p.Log(), want) {
+			t.Errorf("the log lacks %s", want)
+		}
+	}
+	if strings.Contains(p.Log(), "hunter2") {
+		t.Error("the log has the headers")
 	}
 }
 
