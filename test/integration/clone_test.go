@@ -16,7 +16,7 @@ import (
 )
 
 // longest is how long a test waits for a moment that should come at once.
-const longest = 90 * time.Second
+const longest = 3 * time.Minute
 
 // when reports the moment at which a claim of the test's namespace is first seen
 // to be so, by a watch that begins now. A claim that is gone is nil.
