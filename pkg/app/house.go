@@ -14,9 +14,7 @@ import (
 	csimetrics "github.com/kubernetes-csi/csi-lib-utils/metrics"
 	"github.com/prometheus/client_golang/prometheus"
 	v1 "k8s.io/api/core/v1"
-	storagev1 "k8s.io/api/storage/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/util/workqueue"
 	"k8s.io/klog/v2"
 	"k8s.io/utils/clock"
@@ -151,7 +149,7 @@ func build(ctx context.Context, o *options.Options, clients clients, driver *csi
 		KeepMode:        o.PreventVolumeModeConversion,
 
 		AttributesClasses: o.AttributesClasses == options.GateOn || o.AttributesClasses == options.GateAuto && !access.attributesMissing,
-		Tell:              h.recorder.SayOfPV,
+		Recorder:          h.recorder,
 		Finished:          h.enqueue, VolumesChanged: h.volumesChanged,
 
 		Places:            where,
@@ -182,7 +180,7 @@ func build(ctx context.Context, o *options.Options, clients clients, driver *csi
 		engineOptions(o, h, claims, pvs, p.engineMetrics)...)
 	h.engine.ControllerWaitGroup(h.workers)
 	p.registry.MustRegister(observe.Gauges(h.caches.Recorded, h.intake.Waiting, h.protection.counts())...)
-	return h, errors.Join(h.forgetDeletedPVs(), h.wakeDetached(pvs), h.publish(ctx, o, clients, p))
+	return h, errors.Join(h.forgetDeletedPVs(), h.wakeDetached(pvs), h.wakeReleased(pvs, anybodys), h.publish(ctx, o, clients, p))
 }
 
 // keys says by what claims are found in the caches.
@@ -266,47 +264,6 @@ func (h *house) nodeChanged(node string) {
 // enqueue breaks the circle between provisioner and intake.
 func (h *house) enqueue(namespace, name string, uid types.UID) {
 	h.intake.Enqueue(namespace, name, uid)
-}
-
-func (h *house) forgetDeletedPVs() error {
-	_, err := h.caches.OwnPVs.AddEventHandler(cache.ResourceEventHandlerFuncs{DeleteFunc: func(obj any) {
-		if last, ok := obj.(cache.DeletedFinalStateUnknown); ok {
-			obj = last.Obj
-		}
-		if pv, ok := obj.(*v1.PersistentVolume); ok {
-			h.provisioner.Gone(pv)
-			h.freed(pv)
-			h.recorder.Forget(pv.UID)
-		}
-	}})
-	if err != nil {
-		return fmt.Errorf("watching for deleted PVs: %w", err)
-	}
-	return nil
-}
-
-// wakeDetached has the engine look at a PV again, which it may not delete while it is
-// attached, as soon as it is not.
-func (h *house) wakeDetached(pvs *informers.Facade) error {
-	if h.caches.Attachments == nil {
-		return nil
-	}
-	_, err := h.caches.Attachments.AddEventHandler(cache.ResourceEventHandlerFuncs{DeleteFunc: func(obj any) {
-		if last, ok := obj.(cache.DeletedFinalStateUnknown); ok {
-			obj = last.Obj
-		}
-		attachment, ok := obj.(*storagev1.VolumeAttachment)
-		if !ok || attachment.Spec.Source.PersistentVolumeName == nil {
-			return
-		}
-		if pv := h.caches.PV(*attachment.Spec.Source.PersistentVolumeName); pv != nil && pv.Status.Phase == v1.VolumeReleased {
-			pvs.Wake(pv)
-		}
-	}})
-	if err != nil {
-		return fmt.Errorf("watching for volumes that are detached: %w", err)
-	}
-	return nil
 }
 
 // run fills the caches, says so through started, and works until ctx ends. It

@@ -88,10 +88,11 @@ func (h *house) nodes() intake.Nodes {
 	return h.local
 }
 
-// keepsPV says whether the engine may see a PV: what it sees it puts its finalizer on.
+// keepsPV reports whether the engine may see a PV: it adds its finalizer to what it sees,
+// deletes that, and removes the finalizer, which has to wait for the claim's record.
 func (h *house) keepsPV(obj any) bool {
 	pv, ok := obj.(*v1.PersistentVolume)
-	return !ok || h.provisioner.Mine(pv)
+	return !ok || h.provisioner.Mine(pv) && !h.provisioner.Recorded(pv)
 }
 
 // freed: the volume of a PV is gone, and there may be room for others.

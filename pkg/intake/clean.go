@@ -30,18 +30,19 @@ func (i *Intake) clean(ctx context.Context, k key) error {
 	if !free {
 		return nil // whoever has the turn wakes us
 	}
-	if gone && turn.Request() == nil && turn.Handle() == "" {
+	if remembered := turn.Beside().Claim; gone && remembered != nil {
+		claim = remembered
+	} else if gone {
 		klog.FromContext(ctx).Info("A claim on record is gone, and this process knows nothing of its volume", "volume", i.Planner.VolumeName(claim))
 		turn.Close()
 	}
 	if turn.State() == ledger.Unknown && i.Recorder.Last(k.uid) != verdict.CleanUpBlocked {
 		i.tell(claim, gone, verdict.Ignored(verdict.CleaningUp,
-			"the claim is no longer wanted while its volume may exist; volume %q is being looked for and deleted", i.Planner.VolumeName(claim)))
+			"the claim is no longer wanted while volume %q may exist; the driver is asked for it, and the reclaim policy decides what becomes of it", i.Planner.VolumeName(claim)))
 	}
-	var kept string
 	err := i.completeUndo(ctx, turn, claim, gone)
 	if err == nil {
-		kept, err = i.Planner.Undo(ctx, turn, claim)
+		err = i.Planner.Undo(ctx, turn, claim)
 	}
 	if err == nil {
 		turn.Close() // before anybody else gets the turn
@@ -55,9 +56,6 @@ func (i *Intake) clean(ctx context.Context, k key) error {
 		i.tell(claim, gone, verdict.Refused(verdict.CleanUpBlocked,
 			"volume %q cannot be cleaned up now (tried again by itself): %v", i.Planner.VolumeName(claim), err))
 		return fmt.Errorf("cleaning up volume %q: %w", i.Planner.VolumeName(claim), err)
-	case kept != "":
-		i.tell(claim, gone, verdict.Refused(verdict.VolumeKept, "the volume was not deleted because %s", kept))
-		klog.FromContext(ctx).Info("Volume kept", "because", kept)
 	}
 	if gone {
 		i.forget(k)

@@ -69,8 +69,8 @@ func (ready) VolumeName(*v1.PersistentVolumeClaim) string { return "pvc-uid-copy
 func (ready) UndoPins(*ledger.Turn, *v1.PersistentVolumeClaim) (record.Pins, error) {
 	return record.Pins{VolumeName: "pvc-uid-copy", RequiredBytes: 1}, nil
 }
-func (ready) Undo(context.Context, *ledger.Turn, *v1.PersistentVolumeClaim) (string, error) {
-	return "", nil
+func (ready) Undo(context.Context, *ledger.Turn, *v1.PersistentVolumeClaim) error {
+	return nil
 }
 
 // nobody protects nothing.

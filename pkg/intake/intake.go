@@ -48,8 +48,8 @@ type Planner interface {
 	VolumeName(claim *v1.PersistentVolumeClaim) string
 	// UndoPins is what Undo will ask the driver for.
 	UndoPins(turn *ledger.Turn, claim *v1.PersistentVolumeClaim) (record.Pins, error)
-	// Undo leaves nothing behind in the driver; see provision.Provisioner.Undo.
-	Undo(ctx context.Context, turn *ledger.Turn, claim *v1.PersistentVolumeClaim) (kept string, err error)
+	// Undo finds the volume that may exist; see provision.Provisioner.Undo.
+	Undo(ctx context.Context, turn *ledger.Turn, claim *v1.PersistentVolumeClaim) error
 }
 
 // Admission is what Judge found for a claim that may be provisioned.

@@ -75,8 +75,8 @@ func (i *Intake) mend(ctx context.Context, claim *v1.PersistentVolumeClaim) erro
 
 // pins returns what the record must say after a request.
 func (i *Intake) pins(claim types.UID, asked *csi.CreateVolumeRequest) record.Pins {
-	pins := record.Of(asked)
-	pins.Secret = i.Ledger.AskedSecret(claim)
+	pins, beside := record.Of(asked), i.Ledger.Beside(claim)
+	pins.Secret, pins.ReclaimPolicy = beside.Secret, beside.ReclaimPolicy
 	if source, bytes := i.Ledger.Kept(claim); source != "" && source != pins.ContentSource {
 		pins.ContentSource, pins.RequiredBytes = source, bytes
 	}
@@ -88,6 +88,9 @@ func (i *Intake) pins(claim types.UID, asked *csi.CreateVolumeRequest) record.Pi
 // record tells of that, so it is not given up before it is certain what exists.
 func (i *Intake) foundPins(claim *v1.PersistentVolumeClaim, today record.Pins) record.Pins {
 	found, pins := record.Asked(i.Keys, claim), today
+	if found.ReclaimPolicy == v1.PersistentVolumeReclaimRetain {
+		pins.ReclaimPolicy = found.ReclaimPolicy
+	}
 	if found.ContentSource == "" || today.ContentSource == "" || found.ContentSource == today.ContentSource {
 		return pins
 	}

@@ -139,9 +139,9 @@ type undoes struct {
 	after   int
 }
 
-func (u *undoes) Undo(context.Context, *ledger.Turn, *v1.PersistentVolumeClaim) (string, error) {
+func (u *undoes) Undo(context.Context, *ledger.Turn, *v1.PersistentVolumeClaim) error {
 	u.after = u.patches()
-	return "", nil
+	return nil
 }
 
 // What must be asked for now is not what is on record: the record is taken off before

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
+	v1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/clock"
 )
@@ -108,9 +110,9 @@ type entry struct {
 	keptBytes  int64
 	// sought: see Turn.Sought.
 	sought bool
-	// handle of a volume that the driver made and that is neither saved nor
-	// deleted; empty if there is none that we know.
-	handle string
+	// volume is the driver's reply about a volume that is neither saved nor deleted; nil
+	// if no such volume is known.
+	volume *csi.CreateVolumeResponse
 	// began is when this process put the claim on record, or admitted it without; zero if
 	// it did not.
 	began time.Time
@@ -126,6 +128,11 @@ type Beside struct {
 	// AttributesClass is the VolumeAttributesClass that the request's mutable
 	// parameters are from; empty for none.
 	AttributesClass string
+	// Claim and Class are what the request was made from.
+	Claim *v1.PersistentVolumeClaim
+	Class *storagev1.StorageClass
+	// ReclaimPolicy of the volume that the request makes.
+	ReclaimPolicy v1.PersistentVolumeReclaimPolicy
 }
 
 type tombstone struct {
@@ -262,14 +269,14 @@ func (l *Ledger) Kept(claim types.UID) (source string, bytes int64) {
 // letGo forgets what Keep noted.
 func (e *entry) letGo() { e.keptSource, e.keptBytes = "", 0 }
 
-// AskedSecret returns the Secret that belongs to the request of Asked.
-func (l *Ledger) AskedSecret(claim types.UID) string {
+// Beside returns what belongs to the request of Asked; the zero value if there is none.
+func (l *Ledger) Beside(claim types.UID) Beside {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if e := l.entries[claim]; e != nil && e.request != nil {
-		return e.beside.Secret
+		return e.beside
 	}
-	return ""
+	return Beside{}
 }
 
 // Ask says whether the claim's turn is free. If it is not, who has it is told at

@@ -530,20 +530,26 @@ func TestAVolumeThatIsKnownToExistIsNotDisprovedByWords(t *testing.T) {
 	turn := take(t, ledger.New(timeout, clock))
 	defer turn.Done()
 	call(turn, ledger.Created)
-	turn.Made("vol-1")
+	turn.SetVolume(reply("vol-1"))
 	for range 3 {
 		call(turn, ledger.Absent)
 		clock.move(timeout)
 	}
 	expect(t, turn.State(), ledger.Unknown)
-	if got := turn.Handle(); got != "vol-1" {
+	turn.SetVolume(&csi.CreateVolumeResponse{}) // names no volume
+	if got := turn.Volume().GetVolume().GetVolumeId(); got != "vol-1" {
 		t.Errorf("the handle is %q", got)
 	}
 	turn.Removed()
 	expect(t, turn.State(), ledger.Clean)
-	if got := turn.Handle(); got != "" {
-		t.Errorf("the handle of a removed volume is %q", got)
+	if got := turn.Volume(); got != nil {
+		t.Errorf("a removed volume is still known: %v", got)
 	}
+}
+
+// reply is a driver's reply that names a volume.
+func reply(handle string) *csi.CreateVolumeResponse {
+	return &csi.CreateVolumeResponse{Volume: &csi.Volume{VolumeId: handle}}
 }
 
 func TestHalfProven(t *testing.T) {
@@ -572,7 +578,7 @@ func TestACallIsOpenUntilItIsAnswered(t *testing.T) {
 		ledger.Lost: true, ledger.Created: false, ledger.Absent: false, ledger.Unproven: false, ledger.Denied: false,
 	} {
 		turn := take(t, ledger.New(timeout, newHands()))
-		turn.Made("handle")
+		turn.SetVolume(reply("handle"))
 		before := turn.Calling(&csi.CreateVolumeRequest{})
 		if !turn.Open() {
 			t.Error("a call that goes on is not open")
@@ -731,8 +737,8 @@ func TestBeside(t *testing.T) {
 	l := ledger.New(timeout, newHands())
 	turn := take(t, l)
 	first, today := &csi.CreateVolumeRequest{Name: "first"}, &csi.CreateVolumeRequest{Name: "today"}
-	old, now := ledger.Beside{Secret: "ns/old", AttributesClass: "gold"}, ledger.Beside{Secret: "ns/new"}
-	if l.AskedSecret(claim) != "" || turn.Beside() != (ledger.Beside{}) {
+	old, now := ledger.Beside{Secret: "ns/old", AttributesClass: "gold", ReclaimPolicy: "Retain"}, ledger.Beside{Secret: "ns/new"}
+	if l.Beside(claim) != (ledger.Beside{}) || turn.Beside() != (ledger.Beside{}) {
 		t.Error("there is something beside no request")
 	}
 	for i, step := range []struct {
@@ -747,18 +753,18 @@ func TestBeside(t *testing.T) {
 	} {
 		before := turn.CallingWith(step.request, step.beside)
 		turn.Answered(before, step.answer)
-		if got := turn.Beside(); got != step.want || l.AskedSecret(claim) != step.want.Secret {
+		if got := turn.Beside(); got != step.want || l.Beside(claim) != step.want {
 			t.Errorf("step %d: beside it is %+v, want %+v", i, got, step.want)
 		}
 	}
 	// What the driver has something else than is asked again, if another request cannot be
 	// served at all.
 	turn.Answered(turn.CallingWith(first, old), ledger.Absent)
-	if turn.Request() != today || turn.Beside() != now || l.AskedSecret(claim) != now.Secret {
+	if turn.Request() != today || turn.Beside() != now || l.Beside(claim) != now {
 		t.Errorf("%v is to be asked again, and beside it is %+v", turn.Request(), turn.Beside())
 	}
 	turn.Saved()
-	if got := l.AskedSecret(claim); got != "" {
-		t.Errorf("a saved claim has Secret %q", got)
+	if turn.Beside() != (ledger.Beside{}) || l.Beside(claim) != (ledger.Beside{}) {
+		t.Errorf("beside the request of a saved claim is %+v", turn.Beside())
 	}
 }

@@ -129,7 +129,7 @@ func (t *Turn) Answered(before State, answer Answer) State {
 		switch {
 		case before != Unknown && (answer == Absent || answer == Denied):
 			e.state = Clean
-		case answer != Absent || e.handle != "":
+		case answer != Absent || e.volume != nil:
 			e.firstAbsent = time.Time{}
 		case e.firstAbsent.IsZero():
 			e.firstAbsent = now
@@ -147,19 +147,23 @@ func (t *Turn) Answered(before State, answer Answer) State {
 // Elsewhere notes that the last answer was one that another node could cure.
 func (t *Turn) Elsewhere() { t.with(func(e *entry) { e.elsewhere = true }) }
 
-// Made notes the handle of the volume that the driver has made. Until it is saved
-// or removed no answer can prove its absence.
-func (t *Turn) Made(handle string) { t.with(func(e *entry) { e.handle = handle }) }
-
-// Handle returns what Made noted, "" if there is no such volume.
-func (t *Turn) Handle() string {
-	var h string
-	t.with(func(e *entry) { h = e.handle })
-	return h
+// SetVolume remembers the reply with which the driver has made a volume, if it names one.
+// Until that is saved or removed no answer can prove its absence.
+func (t *Turn) SetVolume(reply *csi.CreateVolumeResponse) {
+	if reply.GetVolume().GetVolumeId() != "" {
+		t.with(func(e *entry) { e.volume = reply })
+	}
 }
 
-// Open says that the last call has had no answer: deleting the volume that Made noted
-// would not undo what the driver may still do.
+// Volume returns what SetVolume has remembered; nil if there is no such volume.
+func (t *Turn) Volume() *csi.CreateVolumeResponse {
+	var reply *csi.CreateVolumeResponse
+	t.with(func(e *entry) { reply = e.volume })
+	return reply
+}
+
+// Open says that the last call has had no answer: the driver may still make something else
+// than the Volume.
 func (t *Turn) Open() bool {
 	var open bool
 	t.with(func(e *entry) { open = e.open })
@@ -200,7 +204,7 @@ func (t *Turn) HalfProven() bool {
 // Removed notes that the volume was deleted: nothing exists.
 func (t *Turn) Removed() {
 	t.with(func(e *entry) {
-		e.state, e.firstAbsent, e.handle, e.differed = Clean, time.Time{}, "", nil
+		e.state, e.firstAbsent, e.volume, e.differed = Clean, time.Time{}, nil, nil
 		e.letGo()
 	})
 }
@@ -214,7 +218,9 @@ func (t *Turn) Took() (took time.Duration, known bool) {
 }
 
 // Saved notes that the volume's PV is in the API.
-func (t *Turn) Saved() { t.with(func(e *entry) { e.state, e.request, e.handle = Saved, nil, "" }) }
+func (t *Turn) Saved() {
+	t.with(func(e *entry) { e.state, e.request, e.volume, e.beside = Saved, nil, nil, Beside{} })
+}
 
 func (t *Turn) with(f func(*entry)) {
 	t.ledger.mu.Lock()

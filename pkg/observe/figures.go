@@ -20,6 +20,7 @@ func DurationBuckets() []float64 {
 type Figures struct {
 	cloned    *prometheus.HistogramVec
 	cleanedUp prometheus.Counter
+	kept      prometheus.Counter
 }
 
 // NewFigures returns Figures that are served with what the registerer has.
@@ -31,10 +32,14 @@ func NewFigures(r prometheus.Registerer) *Figures {
 		}, []string{"class"}),
 		cleanedUp: prometheus.NewCounter(prometheus.CounterOpts{
 			Namespace: namespace, Name: "volumes_cleaned_up_total",
-			Help: "Volumes deleted that had been made for a claim which did not want one any more, and had no PV.",
+			Help: "Volumes found for a claim that was deleted, or bound to another PV, and given a PV of their own, or deleted if there could be none.",
+		}),
+		kept: prometheus.NewCounter(prometheus.CounterOpts{
+			Namespace: namespace, Name: "volumes_kept_without_pv_total",
+			Help: "Volumes kept in the storage backend for which no PV could be saved, most of them because their reclaim policy is Retain.",
 		}),
 	}
-	r.MustRegister(f.cloned, f.cleanedUp)
+	r.MustRegister(f.cloned, f.cleanedUp, f.kept)
 	return f
 }
 
@@ -46,7 +51,14 @@ func (f *Figures) Cloned(class string, took time.Duration) {
 	}
 }
 
-// CleanedUp counts a volume that was deleted because its claim was.
+// KeptWithoutPV counts a volume that was kept although no PV could be saved for it.
+func (f *Figures) KeptWithoutPV() {
+	if f != nil {
+		f.kept.Inc()
+	}
+}
+
+// CleanedUp counts a volume that was found for a claim that does not want it any more.
 func (f *Figures) CleanedUp() {
 	if f != nil {
 		f.cleanedUp.Inc()

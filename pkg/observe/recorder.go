@@ -6,6 +6,7 @@ import (
 	"time"
 
 	v1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/klog/v2"
@@ -96,6 +97,13 @@ func (r *Recorder) Say(claim *v1.PersistentVolumeClaim, v verdict.Verdict) {
 func (r *Recorder) SayOfPV(pv *v1.PersistentVolume, v verdict.Verdict) {
 	r.SayOf(v1.ObjectReference{
 		Kind: "PersistentVolume", APIVersion: "v1", Name: pv.Name, UID: pv.UID, ResourceVersion: pv.ResourceVersion,
+	}, v)
+}
+
+// SayOfClass is Say about a StorageClass.
+func (r *Recorder) SayOfClass(class *storagev1.StorageClass, v verdict.Verdict) {
+	r.SayOf(v1.ObjectReference{
+		Kind: "StorageClass", APIVersion: "storage.k8s.io/v1", Name: class.Name, UID: class.UID, ResourceVersion: class.ResourceVersion,
 	}, v)
 }
 

@@ -55,45 +55,35 @@ func (p *Provisioner) attempt(ctx context.Context, turn *ledger.Turn, claim *v1.
 	if err != nil {
 		return nil, "", err
 	}
+	beside := ledger.Beside{AttributesClass: attributesClass, Claim: claim, Class: plan.Class, ReclaimPolicy: plan.ReclaimPolicy}
 	ctx = p.counted(ctx, plan.Class)
 	if !p.Migration.Is(plan.Class.Provisioner) {
 		warnOfOldKeys(ctx, plan.Class)
 	}
-	resp, err := p.call(ctx, turn, req, with, attributesClass)
+	resp, err := p.call(ctx, turn, req, with, beside)
 	if err != nil {
 		if turn.State() == ledger.Clean {
 			p.changed(plan.Class.Name, wantedAt(req))
 		}
 		return nil, "", plan.failed(turn, err)
 	}
-	if err := volume.Check(req, resp); err != nil {
-		return nil, "", p.reject(ctx, turn, claim, resp, with, err)
-	}
-	if !p.stillWanted(claim) {
-		return nil, p.discard(ctx, turn, claim, req.GetName(), resp.GetVolume().GetVolumeId(), with), nil
+	if cached := p.Caches.Claim(claim.Namespace, claim.Name); cached != nil && cached.UID == claim.UID && p.elsewhere(cached) {
+		return nil, "another node was selected during the call", nil // its provisioner saves the claim's PV
 	}
 	if other := p.userOf(claim, resp.GetVolume().GetVolumeId()); other != "" {
 		return nil, "", fmt.Errorf("driver %q answered CreateVolume for volume %q with volume %q, which belongs to PV %q; two claims must not share a volume: use a longer --volume-name-uuid-length, or mend the driver",
 			p.Driver.Name, req.GetName(), resp.GetVolume().GetVolumeId(), other)
 	}
-	refs := plan.Secrets
-	refs.Provisioner = with.ref
-	pv = volume.Build(volume.Input{
-		Claim: claim, Class: plan.Class, Driver: p.Driver.Name, Identity: p.Identity,
-		Request: req, Response: resp, Secrets: refs, AttributesClass: attributesClass, PublishReadOnly: p.PublishReadOnly, Topology: p.Places != nil,
-	})
-	saved, err := p.asSaved(plan.Class, pv)
+	in := volume.Input{
+		Claim: claim, Class: plan.Class, Request: req, Response: resp, Secrets: plan.Secrets,
+		AttributesClass: attributesClass, ReclaimPolicy: plan.ReclaimPolicy,
+	}
+	pv, err = p.savePV(ctx, turn, in, with)
 	if err != nil {
-		return nil, "", p.reject(ctx, turn, claim, resp, with, err)
+		return nil, "", p.reject(ctx, turn, in, with, err)
 	}
-	if err := p.save(ctx, claim, saved); err != nil {
-		return nil, "", err
-	}
-	turn.Saved()
-	p.changed(plan.Class.Name, topology.Of(pv))
 	p.cloned(turn, claim, plan.Class)
-	klog.FromContext(ctx).V(2).Info("Volume provisioned", "pv", klog.KObj(pv), "volumeID", resp.GetVolume().GetVolumeId())
-	return saved, "", nil
+	return pv, "", nil
 }
 
 // changed tells that a volume was made, or deleted, or is not to be had.
@@ -119,15 +109,6 @@ func (p *Provisioner) cloned(turn *ledger.Turn, claim *v1.PersistentVolumeClaim,
 	}
 }
 
-// asSaved returns the PV as it is saved: as one of the in-tree plugin that the driver
-// took over, if the class is one of that. It is an error if that cannot be.
-func (p *Provisioner) asSaved(class *storagev1.StorageClass, pv *v1.PersistentVolume) (*v1.PersistentVolume, error) {
-	if !p.Migration.Is(class.Provisioner) {
-		return pv, nil
-	}
-	return p.Migration.FromCSI(pv)
-}
-
 // userOf returns the name of a PV that has the handle and is not this claim's;
 // "" if there is none.
 func (p *Provisioner) userOf(claim *v1.PersistentVolumeClaim, handle string) string {
@@ -137,18 +118,6 @@ func (p *Provisioner) userOf(claim *v1.PersistentVolumeClaim, handle string) str
 		}
 	}
 	return ""
-}
-
-// discard deletes the volume of a claim that was deleted while it was made. What
-// does not go now, the cleaner takes care of. It returns why there is no PV.
-func (p *Provisioner) discard(ctx context.Context, turn *ledger.Turn, claim *v1.PersistentVolumeClaim, name, handle string, with credentials) string {
-	kept, err := p.remove(ctx, claim, name, handle, with)
-	klog.FromContext(ctx).V(2).Info("Claim was deleted while its volume was made", "volumeID", handle, "kept", kept, "err", err)
-	if kept == "" && err == nil {
-		turn.Removed()
-		p.Figures.CleanedUp()
-	}
-	return "the claim is not wanted any more"
 }
 
 // wanted returns the claim to work on, or why there is nothing to do. A record
@@ -192,8 +161,8 @@ func (p *Provisioner) confirm(ctx context.Context, turn *ledger.Turn, claim *v1.
 	return live, nil
 }
 
-// stillWanted looks into the cache, which may be behind: what slips through is
-// saved as a PV, and deleted with it.
+// stillWanted looks into the cache, which may be stale: a claim whose deletion it does not
+// show gets its PV, which Kubernetes then reclaims.
 func (p *Provisioner) stillWanted(claim *v1.PersistentVolumeClaim) bool {
 	cached := p.Caches.Claim(claim.Namespace, claim.Name)
 	return cached != nil && cached.UID == claim.UID && cached.DeletionTimestamp == nil && !p.elsewhere(cached)
@@ -206,10 +175,11 @@ func warnOfOldKeys(ctx context.Context, class *storagev1.StorageClass) {
 	}
 }
 
-// call makes one CreateVolume and notes in the ledger what it tells. The contents of the
-// Secret go along with this one call only.
-func (p *Provisioner) call(ctx context.Context, turn *ledger.Turn, req *csi.CreateVolumeRequest, with credentials, attributesClass string) (*csi.CreateVolumeResponse, error) {
-	before := turn.CallingWith(req, ledger.Beside{Secret: with.ref.String(), AttributesClass: attributesClass})
+// call makes one CreateVolume and notes in the ledger what it tells; beside gets the
+// Secret's name here. The contents of the Secret are used for this one call only.
+func (p *Provisioner) call(ctx context.Context, turn *ledger.Turn, req *csi.CreateVolumeRequest, with credentials, beside ledger.Beside) (*csi.CreateVolumeResponse, error) {
+	beside.Secret = with.ref.String()
+	before := turn.CallingWith(req, beside)
 	resp, err := p.Driver.CreateVolume(ctx, req, with.values)
 	answer := csidriver.Meaning(err)
 	if answer == ledger.Absent && with.lacking != "" {
@@ -223,7 +193,7 @@ func (p *Provisioner) call(ctx context.Context, turn *ledger.Turn, req *csi.Crea
 		klog.FromContext(ctx).V(2).Info("CreateVolume failed", "volume", req.GetName(), "known", state, "err", err)
 		return nil, with.explain(csidriver.Explain(p.Driver.Name, "CreateVolume", req.GetName(), err))
 	}
-	turn.Made(resp.GetVolume().GetVolumeId())
+	turn.SetVolume(resp)
 	return resp, nil
 }
 
@@ -236,23 +206,22 @@ func (p *Provisioner) counted(ctx context.Context, class *storagev1.StorageClass
 	return ctx
 }
 
-// reject deletes a volume that is not what was asked for, or whose PV cannot be made,
-// and returns the error for the user.
-func (p *Provisioner) reject(ctx context.Context, turn *ledger.Turn, claim *v1.PersistentVolumeClaim, resp *csi.CreateVolumeResponse, with credentials, broken error) error {
-	if errors.Is(broken, volume.ErrNoVolume) {
-		return broken
+// reject returns the error for the user after savePV has failed. A volume of which no PV
+// can be made is removed, if its reclaim policy allows that.
+func (p *Provisioner) reject(ctx context.Context, turn *ledger.Turn, in volume.Input, with credentials, failed error) error {
+	if !errors.As(failed, &unusableError{}) {
+		return failed
 	}
-	handle := resp.GetVolume().GetVolumeId()
-	kept, err := p.remove(ctx, claim, turn.Request().GetName(), handle, with)
+	kept, err := p.remove(ctx, in, with)
 	switch {
 	case err != nil:
-		return fmt.Errorf("%w; deleting it is tried again: %w", broken, err)
+		return fmt.Errorf("%w; deleting it is tried again: %w", failed, err)
 	case kept != "":
-		return fmt.Errorf("%w; it was not deleted because %s", broken, kept)
+		return fmt.Errorf("%w; it was not deleted because %s", failed, kept)
 	}
 	turn.Removed()
-	klog.FromContext(ctx).Info("Volume deleted because the driver's reply cannot be used", "volumeID", handle)
-	return fmt.Errorf("%w; the volume was deleted, and it is tried again", broken)
+	klog.FromContext(ctx).Info("Volume deleted because the driver's reply cannot be used", "volumeID", in.Handle())
+	return fmt.Errorf("%w; the volume was deleted, and it is tried again", failed)
 }
 
 // withoutStatus hides a gRPC status from the engine, which would not look at a claim for

@@ -81,7 +81,7 @@ func (p *Provisioner) NotRemoved(name string, err error) {
 	if pv == nil || !p.deleted.has(pv.UID) {
 		return // that was about something else
 	}
-	p.Tell(pv, verdict.Refused(verdict.VolumeFailedDelete,
+	p.Recorder.SayOfPV(pv, verdict.Refused(verdict.VolumeFailedDelete,
 		"the volume of PV %q is deleted, but the PV could not be removed (tried again by itself): %v", name, err))
 }
 
@@ -194,7 +194,7 @@ func (p *Provisioner) deletionCredentials(ctx context.Context, pv *v1.Persistent
 	if !errors.Is(err, errNoSecret) {
 		return credentials{ref: ref, values: values}, err
 	}
-	p.Tell(pv, verdict.Refused(verdict.DeletedWithoutSecret,
+	p.Recorder.SayOfPV(pv, verdict.Refused(verdict.DeletedWithoutSecret,
 		"Secret %q, which deleting volume %q needs, does not exist; driver %q is asked without it", ref, pv.Spec.CSI.VolumeHandle, p.Driver.Name))
 	return credentials{ref: ref, lacking: fmt.Sprintf("Secret %q", ref)}, nil
 }

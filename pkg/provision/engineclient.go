@@ -36,6 +36,9 @@ type PVDeletions interface {
 	// NotRemoved is called when the PV of that name could not be deleted, or its
 	// finalizer not taken off.
 	NotRemoved(pv string, err error)
+	// MayRelease is called before the PV of that name is patched, which may take its
+	// finalizer off; after an error that is retried.
+	MayRelease(ctx context.Context, pv string) error
 	// Patched is called after the PV of that name was patched: if its volume is
 	// deleted, that was its finalizer.
 	Patched(pv string)
@@ -72,8 +75,12 @@ type savedVolumes struct {
 	pvs PVDeletions
 }
 
-// Patch is how the engine takes its finalizer off, last of all.
+// Patch is how the engine takes its finalizer off: when the volume is deleted, and when the
+// reclaim policy is Retain.
 func (v savedVolumes) Patch(ctx context.Context, name string, kind types.PatchType, data []byte, options metav1.PatchOptions, subresources ...string) (*v1.PersistentVolume, error) {
+	if err := v.pvs.MayRelease(ctx, name); err != nil {
+		return nil, err
+	}
 	pv, err := v.PersistentVolumeInterface.Patch(ctx, name, kind, data, options, subresources...)
 	if err == nil {
 		v.pvs.Patched(name)

@@ -2,6 +2,8 @@ package provision_test
 
 import (
 	"context"
+	"errors"
+	"slices"
 	"testing"
 
 	v1 "k8s.io/api/core/v1"
@@ -26,6 +28,7 @@ type core struct {
 	corev1.CoreV1Interface
 	deleted []string
 	guarded []types.UID
+	patched []string
 }
 
 func (c *core) PersistentVolumes() corev1.PersistentVolumeInterface { return volumes{core: c} }
@@ -42,6 +45,11 @@ func (v volumes) Delete(_ context.Context, name string, options metav1.DeleteOpt
 		v.core.guarded = append(v.core.guarded, *options.Preconditions.UID)
 	}
 	return nil
+}
+
+func (v volumes) Patch(_ context.Context, name string, _ types.PatchType, _ []byte, _ metav1.PatchOptions, _ ...string) (*v1.PersistentVolume, error) {
+	v.core.patched = append(v.core.patched, name)
+	return &v1.PersistentVolume{}, nil
 }
 
 // sender is given what the engine says.
@@ -83,6 +91,29 @@ type deleting struct{}
 func (deleting) Deleting(pv string) (types.UID, bool) { return "uid-deleting", pv == "pvc-deleting" }
 func (deleting) Patched(string)                       {}
 func (deleting) NotRemoved(string, error)             {}
+
+func (deleting) MayRelease(_ context.Context, pv string) error {
+	if pv == "pvc-recorded" {
+		return errRecorded
+	}
+	return nil
+}
+
+var errRecorded = errors.New("its claim is on record")
+
+// A finalizer comes off a PV only when nothing can make the PV's volume again.
+func TestEngineClientPatchesOnlyAPVThatMayBeReleased(t *testing.T) {
+	behind := &core{}
+	pvs := provision.EngineClient(outer{core: behind}, "clone-provisioner", deleting{}, &sender{}).CoreV1().PersistentVolumes()
+	for name, want := range map[string]error{"pvc-recorded": errRecorded, "pvc-free": nil} {
+		if _, err := pvs.Patch(t.Context(), name, types.StrategicMergePatchType, nil, metav1.PatchOptions{}); !errors.Is(err, want) {
+			t.Errorf("PV %s: got %v, want %v", name, err, want)
+		}
+	}
+	if !slices.Equal(behind.patched, []string{"pvc-free"}) {
+		t.Errorf("patched are %q", behind.patched)
+	}
+}
 
 // The engine's library drops events while its queue is full, which it is soon if each
 // has to wait for the API server.

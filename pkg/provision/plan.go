@@ -34,20 +34,22 @@ type Plan struct {
 	// AttributesClass is the claim's VolumeAttributesClass, heeded in the request; empty
 	// for none.
 	AttributesClass string
+	// ReclaimPolicy of the PV; see volume.ReclaimPolicy.
+	ReclaimPolicy v1.PersistentVolumeReclaimPolicy
 	// Node that the scheduler has chosen; empty if it has not, or if that changes nothing.
 	Node string
 	// OutOfReach: the source of the clone cannot be used on that node.
 	OutOfReach verdict.Verdict
-	// Stale: nothing exists, and the record pins other bytes, places, another source or another
-	// Secret than are to be asked for now. Who took over after a crash would repeat the request with
-	// those.
+	// Stale: nothing exists, and the record pins other bytes or places, or another source,
+	// Secret or reclaim policy than today's. A process that takes over after a crash would
+	// repeat the request with those.
 	Stale bool
 }
 
 // Pins returns what the record must say of the plan.
 func (p Plan) Pins() record.Pins {
 	pins := record.Of(p.Request)
-	pins.Secret = p.Secrets.Provisioner.String()
+	pins.Secret, pins.ReclaimPolicy = p.Secrets.Provisioner.String(), p.ReclaimPolicy
 	return pins
 }
 
@@ -99,7 +101,7 @@ func (p *Provisioner) Plan(claim *v1.PersistentVolumeClaim, recorded bool, befor
 	if unconsumed {
 		return Plan{}, verdict.Ignored("", "waits for its first consumer")
 	}
-	plan := Plan{Class: class, Source: facts.Source, Snapshot: facts.Snapshot, Request: req, Secrets: refs}
+	plan := Plan{Class: class, Source: facts.Source, Snapshot: facts.Snapshot, Request: req, Secrets: refs, ReclaimPolicy: p.reclaimPolicy(claim, class)}
 	if delayed(class) || p.Places != nil {
 		plan.Node = node
 	}
@@ -118,7 +120,7 @@ func (p *Provisioner) stale(claim *v1.PersistentVolumeClaim, now record.Pins) bo
 	if !record.On(p.Keys, claim) || p.mayExist(claim) || kept != "" && kept == found.ContentSource {
 		return false
 	}
-	return found.RequiredBytes != 0 && (found.RequiredBytes != now.RequiredBytes || found.Secret != now.Secret || found.Topology != now.Topology) ||
+	return found.RequiredBytes != 0 && (found.RequiredBytes != now.RequiredBytes || found.Secret != now.Secret || found.Topology != now.Topology || found.ReclaimPolicy != now.ReclaimPolicy) ||
 		found.ContentSource != "" && found.ContentSource != now.ContentSource
 }
 
@@ -258,6 +260,19 @@ func (p *Provisioner) vouchedFor(ref secret.Ref, class, namespace string) bool {
 	return slices.ContainsFunc(p.Caches.OwnVolumes(), func(pv *v1.PersistentVolume) bool {
 		return secret.Vouches(pv, ref, p.Driver.Name, class, namespace)
 	})
+}
+
+// reclaimPolicy returns the reclaim policy of the claim's volume. class is today's, nil if it
+// is gone. What is remembered counts as long as an earlier call may have made something.
+func (p *Provisioner) reclaimPolicy(claim *v1.PersistentVolumeClaim, class *storagev1.StorageClass) v1.PersistentVolumeReclaimPolicy {
+	if !p.mayExist(claim) {
+		return volume.ReclaimPolicy("", "", class)
+	}
+	var recorded v1.PersistentVolumeReclaimPolicy
+	if record.On(p.Keys, claim) {
+		recorded = record.Asked(p.Keys, claim).ReclaimPolicy
+	}
+	return volume.ReclaimPolicy(recorded, p.Ledger.Beside(claim.UID).ReclaimPolicy, class)
 }
 
 // mayExist says whether a volume may exist for a claim on record.

@@ -19,7 +19,6 @@ import (
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/observe"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/record"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/topology"
-	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/verdict"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/wellknown"
 )
 
@@ -68,8 +67,8 @@ type Config struct {
 	AttributesClasses bool
 	// Figures counts what was done; nil counts nothing.
 	Figures *observe.Figures
-	// Tell tells a verdict about a PV in an event.
-	Tell func(*v1.PersistentVolume, verdict.Verdict)
+	// Recorder sends events.
+	Recorder *observe.Recorder
 	// Finished is called after each turn that the engine took, for the claim
 	// with that name and uid: what is known of it may have changed.
 	Finished func(namespace, name string, uid types.UID)

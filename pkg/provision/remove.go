@@ -10,14 +10,19 @@ import (
 
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/csidriver"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/source"
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/volume"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/wellknown"
 )
 
-// remove deletes a volume that has no PV, unless something else uses it; then
-// kept says what. No live volume is ever deleted: a live look finds no PV of that
-// name that could be this volume's, no PV has the handle, and no other claim on record
-// that wants a volume has the name (design, "Every direct DeleteVolume").
-func (p *Provisioner) remove(ctx context.Context, claim *v1.PersistentVolumeClaim, name, handle string, with credentials) (kept string, err error) {
+// remove deletes a volume for which no PV can be saved; kept says why it was not deleted.
+// A volume is deleted only if its reclaim policy is Delete, the API server has no PV of its
+// name that could be its own, no PV has its handle, and no other claim on record that wants
+// a volume has its name (docs/reliability.md, "The reclaim policy").
+func (p *Provisioner) remove(ctx context.Context, in volume.Input, with credentials) (kept string, err error) {
+	if in.ReclaimPolicy != v1.PersistentVolumeReclaimDelete {
+		return fmt.Sprintf("its reclaim policy is %s", in.ReclaimPolicy), nil
+	}
+	claim, name, handle := in.Claim, in.Request.GetName(), in.Handle()
 	live, err := p.Client.CoreV1().PersistentVolumes().Get(ctx, name, metav1.GetOptions{})
 	switch {
 	case err == nil && p.mayUse(live, handle):
@@ -28,18 +33,25 @@ func (p *Provisioner) remove(ctx context.Context, claim *v1.PersistentVolumeClai
 	for _, pv := range p.Caches.PVsPerhapsOfHandle(handle) {
 		return fmt.Sprintf("PV %q uses volume %q", pv.Name, handle), nil
 	}
-	for _, other := range p.Caches.ClaimsOfVolumeName(name) {
-		// One that is not wanted, either, cleans up itself: each would keep the volume
-		// for the other.
-		if wanted := other.DeletionTimestamp == nil && other.Spec.VolumeName == ""; wanted && other.UID != claim.UID {
-			return fmt.Sprintf("claim %s/%s is being provisioned under the same volume name %q", other.Namespace, other.Name, name), nil
-		}
+	if other := p.nameUser(claim, name); other != "" {
+		return other, nil
 	}
 	if err := p.Driver.DeleteVolume(ctx, handle, with.values); err != nil {
 		return "", with.explain(csidriver.Explain(p.Driver.Name, "DeleteVolume", handle, err))
 	}
 	p.changed(source.ClassName(claim), nil)
 	return "", nil
+}
+
+// nameUser says which other claim on record wants a volume of that name; "" if none does.
+// One that is not wanted cleans up, too: each would keep the volume for the other.
+func (p *Provisioner) nameUser(claim *v1.PersistentVolumeClaim, name string) string {
+	for _, other := range p.Caches.ClaimsOfVolumeName(name) {
+		if other.UID != claim.UID && other.DeletionTimestamp == nil && other.Spec.VolumeName == "" {
+			return fmt.Sprintf("claim %s/%s is being provisioned under the same volume name %q", other.Namespace, other.Name, name)
+		}
+	}
+	return ""
 }
 
 // mayUse says whether a PV that has the volume's name may have the volume, too: not if

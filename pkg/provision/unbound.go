@@ -64,6 +64,9 @@ func (p *Provisioner) letGo(ctx context.Context, pv *v1.PersistentVolume) error 
 	if !p.unbound(pv) {
 		return nil
 	}
+	if err := p.MayRelease(ctx, pv.Name); err != nil {
+		return err
+	}
 	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{
 		"uid": pv.UID, "resourceVersion": pv.ResourceVersion,
 		"$deleteFromPrimitiveList/finalizers": []string{wellknown.PVFinalizer},
@@ -72,7 +75,7 @@ func (p *Provisioner) letGo(ctx context.Context, pv *v1.PersistentVolume) error 
 		return err
 	}
 	// Before the PV goes: its handle is then known to nobody, and the answer may get lost.
-	p.Tell(pv, verdict.Refused(verdict.VolumeKept,
+	p.Recorder.SayOfPV(pv, verdict.Refused(verdict.VolumeKept,
 		"PV %q was deleted although no claim had it; its volume %q was not deleted: if nobody needs it, delete it in the storage", pv.Name, pv.Spec.CSI.VolumeHandle))
 	_, err = p.Client.CoreV1().PersistentVolumes().Patch(ctx, pv.Name, types.StrategicMergePatchType, patch, metav1.PatchOptions{})
 	switch {

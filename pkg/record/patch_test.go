@@ -334,3 +334,19 @@ func TestThePlacesArePartOfTheRecord(t *testing.T) {
 		t.Error("a record with places says the same as one without")
 	}
 }
+
+func TestRecordHasTheReclaimPolicy(t *testing.T) {
+	pins := record.Pins{VolumeName: "pvc-1", RequiredBytes: 1, ReclaimPolicy: v1.PersistentVolumeReclaimRetain}
+	patch, err := record.Write(keys(), claim("-", "-"), pins)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := apply(t, claim("-", "-"), patch)
+	if got := record.Asked(keys(), c).ReclaimPolicy; got != pins.ReclaimPolicy || !record.Says(keys(), c, pins) {
+		t.Errorf("the record is read as %q", got)
+	}
+	pins.ReclaimPolicy = v1.PersistentVolumeReclaimDelete
+	if record.Says(keys(), c, pins) {
+		t.Error("a record with Retain says the same as one with Delete")
+	}
+}

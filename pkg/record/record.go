@@ -29,6 +29,8 @@ type Pins struct {
 	// Topology is how the places begin that CreateVolume is asked to prefer, as
 	// topology.Format writes it; "" for none.
 	Topology string
+	// ReclaimPolicy that the StorageClass had, Retain or Delete; "" if it is not known.
+	ReclaimPolicy v1.PersistentVolumeReclaimPolicy
 }
 
 // annotations are the pins as they stand on a claim, by key; "" stands for none.
@@ -39,6 +41,7 @@ func annotations(keys wellknown.Record, pins Pins) map[string]string {
 		keys.ContentSource: pins.ContentSource,
 		keys.Secret:        pins.Secret,
 		keys.Topology:      pins.Topology,
+		keys.ReclaimPolicy: string(pins.ReclaimPolicy),
 	}
 }
 
@@ -82,6 +85,18 @@ func Anybodys(keys wellknown.Record, claim *v1.PersistentVolumeClaim) bool {
 	return slices.ContainsFunc(claim.Finalizers, keys.Is)
 }
 
+// Makes reports whether the claim has a record, of whichever node, by which a process would
+// ask the driver for the volume of the PV again. name is that of the claim's volume. A
+// claimRef without a uid is that of a retained PV whose claim was bound to another one
+// (Kubernetes, PersistentVolumes, "Reserving a PersistentVolume").
+func Makes(keys wellknown.Record, claim *v1.PersistentVolumeClaim, name string, pv *v1.PersistentVolume) bool {
+	ref := pv.Spec.ClaimRef
+	if claim == nil || ref == nil || ref.Namespace != claim.Namespace || ref.Name != claim.Name || !Anybodys(keys, claim) {
+		return false
+	}
+	return ref.UID == claim.UID || ref.UID == "" && name == pv.Name
+}
+
 // Left says whether the claim carries pins without the record they belong to: somebody
 // else took that off.
 func Left(keys wellknown.Record, claim *v1.PersistentVolumeClaim) bool {
@@ -123,12 +138,13 @@ func Pinned(keys wellknown.Record, naming Naming, claim *v1.PersistentVolumeClai
 // claim asks for. The content source is believed if it can be read; nothing tells whether
 // it was ours, so nothing may be copied for its sake alone. The Secret is returned as it
 // stands: whether it can be believed is for the class to say (secret.CouldBe), and so is
-// the topology.
+// the topology. Whether the reclaim policy is believed is decided by volume.ReclaimPolicy.
 func Asked(keys wellknown.Record, claim *v1.PersistentVolumeClaim) Pins {
 	p := Pins{
 		ContentSource: FormatSource(ParseSource(claim.Annotations[keys.ContentSource])),
 		Secret:        claim.Annotations[keys.Secret],
 		Topology:      claim.Annotations[keys.Topology],
+		ReclaimPolicy: v1.PersistentVolumeReclaimPolicy(claim.Annotations[keys.ReclaimPolicy]),
 	}
 	request := claim.Spec.Resources.Requests[v1.ResourceStorage]
 	bytes, err := strconv.ParseInt(claim.Annotations[keys.RequiredBytes], 10, 64)

@@ -8,6 +8,7 @@ import (
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/record"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/wellknown"
@@ -270,6 +271,41 @@ func TestLeft(t *testing.T) {
 			}
 			if got := record.Left(keys(), pvc); got != c.want {
 				t.Errorf("got %v, want %v", got, c.want)
+			}
+		})
+	}
+}
+
+func TestMakes(t *testing.T) {
+	keys := wellknown.RecordOf("clone.example.com")
+	const uid = "uid-1"
+	pvOf := func(name string, ref *v1.ObjectReference) *v1.PersistentVolume {
+		pv := &v1.PersistentVolume{ObjectMeta: metav1.ObjectMeta{Name: name}}
+		pv.Spec.ClaimRef = ref
+		return pv
+	}
+	refTo := func(name, uid string) *v1.ObjectReference {
+		return &v1.ObjectReference{Namespace: "shop", Name: name, UID: types.UID(uid)}
+	}
+	for _, c := range []struct {
+		name      string
+		finalizer string
+		pv        *v1.PersistentVolume
+		want      bool
+	}{
+		{"the PV of the claim", keys.Finalizer, pvOf("pvc-1", refTo("data", uid)), true},
+		{"one that another node has on record", keys.OnNode("there").Finalizer, pvOf("pvc-1", refTo("data", uid)), true},
+		{"without a record", "other", pvOf("pvc-1", refTo("data", uid)), false},
+		{"the claim was recreated", keys.Finalizer, pvOf("pvc-1", refTo("data", "uid-0")), false},
+		{"retained, reserved for the claim's name", keys.Finalizer, pvOf("pvc-1", refTo("data", "")), true},
+		{"retained, of an earlier claim of that name", keys.Finalizer, pvOf("pvc-0", refTo("data", "")), false},
+		{"of another claim", keys.Finalizer, pvOf("pvc-1", refTo("other", uid)), false},
+		{"of no claim", keys.Finalizer, pvOf("pvc-1", nil), false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			claim := &v1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "data", UID: uid, Finalizers: []string{c.finalizer}}}
+			if got := record.Makes(keys, claim, "pvc-1", c.pv); got != c.want {
+				t.Errorf("got %t", got)
 			}
 		})
 	}

@@ -64,6 +64,7 @@ const (
 	CleaningUp             Reason = "CleaningUp"
 	CleanUpBlocked         Reason = "CleanUpBlocked"
 	VolumeKept             Reason = "VolumeKept"
+	VolumeRetained         Reason = "VolumeRetained"
 	Provisioning           Reason = "Provisioning"
 	ProvisioningFailed     Reason = "ProvisioningFailed"
 	ProvisioningDone       Reason = "ProvisioningSucceeded"
@@ -108,7 +109,7 @@ func TypeOf(r Reason) Type {
 // HoldsUp says whether a claim that is told the reason cannot go on. The others tell of
 // progress, or are about other objects.
 func HoldsUp(r Reason) bool {
-	goesOn := []Reason{CloneSourceUseUnknown, SnapshotUnprotected, CleaningUp, VolumeKept, Provisioning, ProvisioningFailed, ProvisioningDone}
+	goesOn := []Reason{CloneSourceUseUnknown, SnapshotUnprotected, CleaningUp, VolumeKept, VolumeRetained, Provisioning, ProvisioningFailed, ProvisioningDone}
 	if r == "" || slices.Contains(goesOn, r) {
 		return false
 	}
@@ -176,9 +177,10 @@ func Catalogue() []Entry {
 		{RecordNotWritten, Warning, claim, "The API server refused to put the work on record on the claim, so it was not started.", "Read the error in the event: RBAC, quota or an admission webhook. It is tried again by itself."},
 		{SourceNotProtected, Warning, claim, "The source could not be protected, so the clone was not started.", "Read the error in the event. It is tried again by itself."},
 		{SourceHeld, Normal, "source claim", "The source is being deleted while clones of it are being made.", "Nothing: it goes when the last of them is through."},
-		{CleaningUp, Normal, claim, "The claim was deleted while nobody knew whether its volume exists; it is found out and the volume deleted.", "Nothing."},
+		{CleaningUp, Normal, claim, "The claim was deleted, or bound to another PV, while its volume may exist. The driver is asked for the volume; what it has gets its PV, and the reclaim policy decides.", "Nothing."},
 		{CleanUpBlocked, Warning, claim, "The volume of a deleted claim cannot be cleaned up now.", "See docs/troubleshooting.md for the way out. It is tried again by itself."},
-		{VolumeKept, Warning, claim, "A volume was not deleted because another object uses it.", "Check the PV named in the event."},
+		{VolumeKept, Warning, claim, "A volume was kept without a PV of its own: another PV has it, or no PV can be saved for it and its reclaim policy is Retain. If the claim is deleted, its StorageClass has the event, too.", "Check the PV named in the event; or create a PV for the volume, or delete it in the storage backend."},
+		{VolumeRetained, Normal, claim, "The claim was deleted, or bound to another PV, while its volume was made, and the reclaim policy is Retain: the volume stays, and has a PV. If the claim is deleted, its StorageClass has the event, too.", "Nothing; or delete the PV and the volume when nobody needs its content."},
 		{Provisioning, Normal, claim, "Provisioning has begun, or is left to an external populator.", "Nothing."},
 		{ProvisioningFailed, Warning, claim, "An attempt failed; the text says why.", "Read the text. It is tried again by itself."},
 		{ProvisioningDone, Normal, claim, "The volume exists and its PV is saved.", "Nothing."},

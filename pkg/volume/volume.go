@@ -69,11 +69,16 @@ type Input struct {
 	// AttributesClass is the VolumeAttributesClass that the request's mutable
 	// parameters are from; empty for none.
 	AttributesClass string
+	// ReclaimPolicy of the PV; see ReclaimPolicy.
+	ReclaimPolicy v1.PersistentVolumeReclaimPolicy
 	// PublishReadOnly: --controller-publish-readonly.
 	PublishReadOnly bool
 	// Topology: what the driver says of where the volume can be used counts.
 	Topology bool
 }
+
+// Handle returns the handle of the volume that the driver has made; "" if it names none.
+func (in Input) Handle() string { return in.Response.GetVolume().GetVolumeId() }
 
 // Build returns the complete PersistentVolume, bound to the claim by uid. A
 // reply without capacity means the capacity that was asked for (CSI spec,
@@ -96,6 +101,8 @@ func Build(in Input) *v1.PersistentVolume {
 			Capacity:         v1.ResourceList{v1.ResourceStorage: *resource.NewQuantity(bytes, resource.BinarySI)},
 			StorageClassName: in.Class.Name,
 			VolumeMode:       in.Claim.Spec.VolumeMode,
+
+			PersistentVolumeReclaimPolicy: in.ReclaimPolicy,
 			ClaimRef: &v1.ObjectReference{
 				Kind:            "PersistentVolumeClaim",
 				APIVersion:      "v1",
@@ -126,10 +133,29 @@ func Build(in Input) *v1.PersistentVolume {
 	if in.AttributesClass != "" {
 		pv.Spec.VolumeAttributesClassName = &in.AttributesClass
 	}
-	if in.Class.ReclaimPolicy != nil {
-		pv.Spec.PersistentVolumeReclaimPolicy = *in.Class.ReclaimPolicy
-	}
 	return pv
+}
+
+// ReclaimPolicy returns the reclaim policy of a claim's volume: Retain or Delete, whichever
+// is stricter of what is known. class is the claim's StorageClass of today, nil if it is
+// gone. remembered is the policy with which this process has called the driver, recorded
+// the one on the claim; either may be "". Users can write to claims, so recorded can only
+// make the policy stricter. Without a class and without a memory the policy is Retain.
+//
+// Rule: docs/reliability.md, "The reclaim policy".
+func ReclaimPolicy(recorded, remembered v1.PersistentVolumeReclaimPolicy, class *storagev1.StorageClass) v1.PersistentVolumeReclaimPolicy {
+	const retain, remove = v1.PersistentVolumeReclaimRetain, v1.PersistentVolumeReclaimDelete
+	today := remembered
+	if class != nil {
+		today = retain // the API server's default for a PV
+		if class.ReclaimPolicy != nil {
+			today = *class.ReclaimPolicy
+		}
+	}
+	if today != remove || recorded == retain || remembered == retain {
+		return retain
+	}
+	return remove
 }
 
 func reference(ref secret.Ref) *v1.SecretReference {

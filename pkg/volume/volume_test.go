@@ -100,8 +100,9 @@ func input() volume.Input {
 			ReclaimPolicy: new(v1.PersistentVolumeReclaimDelete),
 			MountOptions:  []string{"noatime"},
 		},
-		Driver:   driver,
-		Identity: "host-1",
+		Driver:        driver,
+		Identity:      "host-1",
+		ReclaimPolicy: v1.PersistentVolumeReclaimDelete,
 		Request: &csi.CreateVolumeRequest{
 			Name:               "pvc-1",
 			CapacityRange:      &csi.CapacityRange{RequiredBytes: 10 << 30},
@@ -155,6 +156,40 @@ func TestBuild(t *testing.T) {
 	}
 }
 
+func TestReclaimPolicy(t *testing.T) {
+	const retain, remove, unknown = v1.PersistentVolumeReclaimRetain, v1.PersistentVolumeReclaimDelete, v1.PersistentVolumeReclaimPolicy("")
+	classOf := func(policy v1.PersistentVolumeReclaimPolicy) *storagev1.StorageClass {
+		return &storagev1.StorageClass{ReclaimPolicy: &policy}
+	}
+	for _, c := range []struct {
+		name                 string
+		recorded, remembered v1.PersistentVolumeReclaimPolicy
+		class                *storagev1.StorageClass
+		want                 v1.PersistentVolumeReclaimPolicy
+	}{
+		{"the class says Delete", unknown, unknown, classOf(remove), remove},
+		{"the class says Retain", unknown, unknown, classOf(retain), retain},
+		{"the class says neither", unknown, unknown, &storagev1.StorageClass{}, retain},
+		{"Delete on record", remove, unknown, classOf(remove), remove},
+		{"Retain on record is stricter than the class", retain, unknown, classOf(remove), retain},
+		{"Delete on record does not weaken the class", remove, unknown, classOf(retain), retain},
+		{"nonsense on record counts as nothing", "delete", unknown, classOf(remove), remove},
+		{"the class was recreated with Delete", unknown, retain, classOf(remove), retain},
+		{"the class was recreated with Retain", unknown, remove, classOf(retain), retain},
+		{"the class is gone, this process has read it", unknown, remove, nil, remove},
+		{"the class is gone, this process has read Retain", remove, retain, nil, retain},
+		{"the class is gone, Retain on record", retain, remove, nil, retain},
+		{"the class is gone, only the record says Delete", remove, unknown, nil, retain},
+		{"nothing is known", unknown, unknown, nil, retain},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if got := volume.ReclaimPolicy(c.recorded, c.remembered, c.class); got != c.want {
+				t.Errorf("got %q, want %q", got, c.want)
+			}
+		})
+	}
+}
+
 func TestBuildDetails(t *testing.T) {
 	readers := []*csi.VolumeCapability{capability(csi.VolumeCapability_AccessMode_MULTI_NODE_READER_ONLY, "xfs")}
 	for _, c := range []struct {
@@ -183,13 +218,8 @@ func TestBuildDetails(t *testing.T) {
 			},
 		},
 		{
-			"a class without a reclaim policy leaves it to the API server",
-			func(in *volume.Input) { in.Class.ReclaimPolicy = nil },
-			func(pv *v1.PersistentVolume) bool { return pv.Spec.PersistentVolumeReclaimPolicy == "" },
-		},
-		{
-			"Retain is handed on",
-			func(in *volume.Input) { in.Class.ReclaimPolicy = new(v1.PersistentVolumeReclaimRetain) },
+			"the reclaim policy is not simply that of the class",
+			func(in *volume.Input) { in.ReclaimPolicy = v1.PersistentVolumeReclaimRetain },
 			func(pv *v1.PersistentVolume) bool {
 				return pv.Spec.PersistentVolumeReclaimPolicy == v1.PersistentVolumeReclaimRetain
 			},

@@ -98,6 +98,8 @@ type Record struct {
 	// Topology pins the places that CreateVolume is asked to prefer; absent if there are
 	// none.
 	Topology string
+	// ReclaimPolicy pins the reclaim policy that the StorageClass had.
+	ReclaimPolicy string
 }
 
 // RecordOf returns the keys of the driver with that name. A driver's name may
@@ -111,6 +113,7 @@ func RecordOf(driver string) Record {
 		ContentSource: prefix + "content-source",
 		Secret:        prefix + "provisioner-secret",
 		Topology:      prefix + "topology",
+		ReclaimPolicy: prefix + "reclaim-policy",
 	}
 }
 

@@ -21,6 +21,7 @@ func TestRecordOf(t *testing.T) {
 			ContentSource: "clone.example.com/content-source",
 			Secret:        "clone.example.com/provisioner-secret",
 			Topology:      "clone.example.com/topology",
+			ReclaimPolicy: "clone.example.com/reclaim-policy",
 		}},
 		{"capitals are lowered", "Clone.Example.COM", wellknown.Record{
 			Finalizer:     "clone.example.com/provisioning",
@@ -29,6 +30,7 @@ func TestRecordOf(t *testing.T) {
 			ContentSource: "clone.example.com/content-source",
 			Secret:        "clone.example.com/provisioner-secret",
 			Topology:      "clone.example.com/topology",
+			ReclaimPolicy: "clone.example.com/reclaim-policy",
 		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -50,8 +52,8 @@ func TestKeysAreValid(t *testing.T) {
 		wellknown.DeletionSecretName, wellknown.DeletionSecretNamespace,
 		wellknown.ModifySecretName, wellknown.ModifySecretNamespace,
 		wellknown.PVFinalizer, wellknown.CloningProtection,
-		mine.Finalizer, mine.VolumeName, mine.RequiredBytes, mine.ContentSource, mine.Secret,
-		long.Finalizer, long.VolumeName, long.RequiredBytes, long.ContentSource, long.Secret,
+		mine.Finalizer, mine.VolumeName, mine.RequiredBytes, mine.ContentSource, mine.Secret, mine.ReclaimPolicy,
+		long.Finalizer, long.VolumeName, long.RequiredBytes, long.ContentSource, long.Secret, long.ReclaimPolicy,
 	} {
 		if broken := validation.IsQualifiedName(key); len(broken) > 0 {
 			t.Errorf("%q: %v", key, broken)

@@ -178,7 +178,8 @@ func outcome(t *testing.T, in input) []string {
 	}
 	pv := volume.Build(volume.Input{
 		Claim: in.Claim, Class: in.Class, Driver: in.Driver.Name, Identity: "IDENTITY", Request: req, Response: resp,
-		Secrets: refs, AttributesClass: attributesClass, PublishReadOnly: in.Flags.ReadOnly,
+		ReclaimPolicy: volume.ReclaimPolicy("", "", in.Class),
+		Secrets:       refs, AttributesClass: attributesClass, PublishReadOnly: in.Flags.ReadOnly,
 		Topology: hasTopology,
 	})
 	if plugin.Is(in.Class.Provisioner) {

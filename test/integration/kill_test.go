@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/test/kit"
@@ -202,6 +203,28 @@ func scenarios() []scenario {
 			end:   func(w *mortal) { w.untilGone("copy"); w.untilVolumes(1) },
 			swept: true,
 			least: 6,
+		},
+		{
+			name: "claim of a Retain class deleted while it is made", args: []string{patient},
+			options: []kit.Option{kit.ReclaimPolicy(v1.PersistentVolumeReclaimRetain)},
+			work: func(w *mortal) {
+				held := w.Faults.On("CreateVolume").Gate()
+				w.create("data")
+				w.untilEntered(held)
+				w.Delete("data")
+				w.untilSeenDeleted()
+				held.Release()
+				w.untilGone("data")
+				w.untilVolumes(1)
+			},
+			told: func(w *mortal) { w.untilTold("data", "Provisioning") },
+			end: func(w *mortal) {
+				w.untilGone("data")
+				if deleted := w.Faults.Calls("DeleteVolume"); len(deleted) > 0 {
+					w.t.Errorf("%d volumes were deleted, want none", len(deleted))
+				}
+			},
+			least: 9,
 		},
 		{
 			name: "clone whose first call hangs and whose second reply is lost", prepare: source,

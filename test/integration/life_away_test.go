@@ -163,16 +163,12 @@ func TestACleanUpThatIsBlockedForLongIsToldOnce(t *testing.T) {
 	if want := `deletion of source PVC "src" waits for clones being made of it (first: "copy"); nothing to do`; event.Message != want {
 		t.Errorf("the source is told %q, want %q", event.Message, want)
 	}
-	// The volume is found, but cannot be deleted: told, for that is another thing.
+	// The volume is found, but cannot be deleted: the claim goes, and the PV has the event.
 	deleting := env.Faults.On("DeleteVolume").Fail(codes.Internal, "the shelf is locked")
 	rule.Remove()
-	env.Eventually("that it cannot be deleted is told", func() error {
-		if event := env.WaitEvent("copy", "CleanUpBlocked"); !strings.HasSuffix(event.Message, "the shelf is locked") {
-			return fmt.Errorf("the claim was told %q", event.Message)
-		}
-		return nil
-	})
-	deleting.Remove()
+	pv := "pvc-" + string(env.Get("copy").UID)
 	env.WaitGone("copy", "src")
+	waitPVEvent(env, pv, "VolumeFailedDelete", "the shelf is locked")
+	deleting.Remove()
 	env.Eventually("no volume is left", func() error { return volumes(env, 0) })
 }

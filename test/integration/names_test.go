@@ -3,7 +3,6 @@ package integration
 import (
 	"context"
 	"fmt"
-	"slices"
 	"testing"
 	"time"
 
@@ -132,16 +131,13 @@ func TestAClaimStartsWhenTheOtherClaimOfItsVolumeNameIsCleanedUp(t *testing.T) {
 	first, second, volume := collide(t, env, gate)
 	waitsForName(env, second, nameInUse(env, volume, first))
 
-	// Its volume is being made while it is deleted, so it is deleted, too.
-	record := env.DriverName + "/provisioning"
-	released := when(t, env, first, func(claim *v1.PersistentVolumeClaim) bool {
-		return claim == nil || !slices.Contains(claim.Finalizers, record)
-	})
+	// Its volume is being made while it is deleted, so that is deleted, too, with its PV.
+	gone := whenPVGone(t, env, volume)
 	env.Delete(first)
 	waitsForName(env, second, nameInUse(env, volume, first))
 	gate.Release()
 	env.WaitBound(second)
-	calledAtOnce(t, env, volume, await(t, released, "the other claim is off record"), "the other claim was off record")
+	calledAtOnce(t, env, volume, await(t, gone, "the PV of the other claim is gone"), "the PV of that name was gone")
 	var deleted []string
 	for _, call := range env.Faults.Calls("DeleteVolume") {
 		deleted = append(deleted, fmt.Sprint(call.Request))

@@ -74,9 +74,7 @@ func TestAFrozenLeaderStartsNothingWhenItWakesUp(t *testing.T) {
 	env.Delete(names...)
 	waitLeading(env, standby)
 	env.WaitGone(names...)
-	if err := volumes(env, 0); err != nil {
-		t.Fatal(err)
-	}
+	env.Eventually("no volume is left", func() error { return volumes(env, 0) })
 	before := len(env.Faults.Calls("CreateVolume"))
 	late := env.Faults.On("CreateVolume").HangUntilReleased()
 	leader.Signal(syscall.SIGCONT)

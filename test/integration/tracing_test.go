@@ -152,12 +152,14 @@ func TestTracesFollowAClaimToTheDriver(t *testing.T) {
 	pv := env.PV("copy").Name
 	env.Delete("copy")
 	env.WaitPVGone(pv)
-	// One that fails, and is cleaned up when it is deleted.
+	// One that fails until its deletion is seen, and is cleaned up then.
 	lost.Store(true)
 	env.Create(env.Claim("doomed", kit.CloneOf("src")))
 	env.WaitEvent("doomed", "ProvisioningFailed")
-	lost.Store(false)
+	doomedPV := "pvc-" + string(env.Get("doomed").UID)
 	env.Delete("doomed")
+	untilSeen(env)
+	lost.Store(false)
 	env.WaitGone("doomed")
 	p.Page("/healthz") // has the driver probed
 
@@ -165,7 +167,7 @@ func TestTracesFollowAClaimToTheDriver(t *testing.T) {
 		{"provision", "persistentvolumeclaim", "copy", "CreateVolume"},
 		{"delete", "persistentvolume", pv, "DeleteVolume"},
 		{"clean up", "persistentvolumeclaim", "doomed", "CreateVolume"},
-		{"clean up", "persistentvolumeclaim", "doomed", "DeleteVolume"},
+		{"delete", "persistentvolume", doomedPV, "DeleteVolume"},
 	} {
 		env.Eventually(fmt.Sprintf("%s is in the trace %q of %s", c.call, c.name, c.object), func() error {
 			var seen []string
