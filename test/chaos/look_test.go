@@ -35,6 +35,8 @@ func (w *world) lookNow() error {
 	if err != nil {
 		return err
 	}
+	w.pvs = pvs
+	w.takeStock()
 	seen := map[types.UID]bool{}
 	for i := range claims {
 		object := &claims[i]
@@ -108,7 +110,7 @@ func (w *world) bind(c *claim, pvName string, pvs map[string]*v1.PersistentVolum
 		w.mistake("claim %s (%s) is bound to PV %q, which belongs to %v", c.text, c.uid, pvName, pv.Spec.ClaimRef)
 		return
 	}
-	c.handle = pv.Spec.CSI.VolumeHandle
+	c.handle, c.pv = pv.Spec.CSI.VolumeHandle, pvName
 	w.say("claim %s is bound to PV %s, volume %s", c.text, pvName, c.handle)
 	if other := w.ownerOf[c.handle]; other != nil {
 		w.mistake("claims %s (%s) and %s (%s) share volume %q", other.text, other.uid, c.text, c.uid, c.handle)
@@ -153,7 +155,7 @@ func (w *world) lineage(c *claim) string {
 	if !known {
 		return fmt.Sprintf("nobody has made its volume %q", c.handle)
 	}
-	if !strings.HasSuffix(born.name, string(c.uid)) {
+	if !strings.HasSuffix(born.name, string(c.uid)) && !w.retainedFor(c, born.name) {
 		return fmt.Sprintf("its volume %q was made as %q", c.handle, born.name)
 	}
 	parent := ""

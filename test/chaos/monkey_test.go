@@ -32,6 +32,12 @@ type monkey struct {
 	tries map[string]int  // calls for a claim, to draw from
 	done  map[string]int  // what went wrong, how often
 	born  map[string]birth
+	// broken are the names of volumes about which a reply lacked the content source.
+	broken map[string]bool
+	// deleted is when a provisioner had the volume of that handle deleted.
+	deleted map[string]time.Time
+	// spared are handles that an administrator deletes; that does not go wrong.
+	spared map[string]bool
 }
 
 // birth is how a volume came to be.
@@ -46,6 +52,7 @@ func newMonkey(seed uint64, exists func(name string) bool) *monkey {
 	return &monkey{
 		seed: seed, exists: exists,
 		held: map[string]bool{}, tries: map[string]int{}, done: map[string]int{}, born: map[string]birth{},
+		broken: map[string]bool{}, deleted: map[string]time.Time{}, spared: map[string]bool{},
 	}
 }
 
@@ -63,7 +70,7 @@ func (m *monkey) sit(injector *faults.Injector) {
 	})
 	injector.On("DeleteVolume").Decide(func(ctx context.Context, req any, w func(context.Context) (any, error)) (any, error) {
 		id := req.(*csi.DeleteVolumeRequest).GetVolumeId()
-		return m.call(ctx, call{method: "DeleteVolume", volume: id, claim: id, work: w})
+		return m.call(ctx, call{method: "DeleteVolume", volume: id, claim: id, work: m.witnessDelete(id, w)})
 	})
 }
 
@@ -93,6 +100,51 @@ func (m *monkey) witness(req *csi.CreateVolumeRequest, w work) work {
 		}
 		return resp, nil
 	}
+}
+
+// witnessDelete notes when a provisioner had the volume deleted.
+func (m *monkey) witnessDelete(handle string, w work) work {
+	return func(ctx context.Context) (any, error) {
+		resp, err := w(ctx)
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		if err == nil && !m.spared[handle] {
+			m.deleted[handle] = time.Now()
+		}
+		return resp, err
+	}
+}
+
+// spare lets calls for the handle succeed, for an administrator.
+func (m *monkey) spare(handle string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.spared[handle] = true
+}
+
+// deletion returns when a provisioner had the volume deleted; zero if never.
+func (m *monkey) deletion(handle string) time.Time {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.deleted[handle]
+}
+
+// brokeReply reports whether a reply about the volume of that name lacked the content source.
+func (m *monkey) brokeReply(name string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.broken[name]
+}
+
+// births returns the names of all volumes that were made, by handle.
+func (m *monkey) births() map[string]string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	names := map[string]string{}
+	for handle, b := range m.born {
+		names[handle] = b.name
+	}
+	return names
 }
 
 func (m *monkey) birth(handle string) (birth, bool) {
@@ -139,7 +191,7 @@ func (m *monkey) call(ctx context.Context, c call) (any, error) {
 		return nil, status.Error(codes.ResourceExhausted, "monkey: no room")
 	case luck < 26 && c.method == "CreateVolume":
 		defer release()
-		return m.forgetSource(c.work(ctx))
+		return m.forgetSource(ctx, c)
 	}
 	defer release()
 	return c.work(ctx)
@@ -163,7 +215,7 @@ func (m *monkey) take(c call) (luck int, release func(), free bool) {
 		delete(m.held, c.volume)
 	}
 	m.tries[c.method+c.claim]++
-	if m.calm {
+	if m.calm || m.spared[c.volume] {
 		return 100, release, true
 	}
 	hash := fnv.New64a()
@@ -195,12 +247,16 @@ func (m *monkey) hang(ctx context.Context, c call, release func()) (any, error) 
 }
 
 // forgetSource breaks the contract: a clone that does not say of what.
-func (m *monkey) forgetSource(resp any, err error) (any, error) {
+func (m *monkey) forgetSource(ctx context.Context, c call) (any, error) {
+	resp, err := c.work(ctx)
 	created, ok := resp.(*csi.CreateVolumeResponse)
 	if err != nil || !ok || created.GetVolume().GetContentSource() == nil {
 		return resp, err
 	}
 	m.count("CreateVolume without content source")
+	m.mu.Lock()
+	m.broken[c.volume] = true
+	m.mu.Unlock()
 	volume := created.GetVolume()
 	return &csi.CreateVolumeResponse{Volume: &csi.Volume{
 		VolumeId: volume.GetVolumeId(), CapacityBytes: volume.GetCapacityBytes(), AccessibleTopology: volume.GetAccessibleTopology(),

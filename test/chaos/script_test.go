@@ -13,18 +13,21 @@ type kind string
 
 // What users do.
 const (
-	blank     kind = "blank"     // create a claim without source
-	clone     kind = "clone"     // clone a claim, bound or not, perhaps being deleted
-	early     kind = "early"     // clone a claim that does not exist yet
-	orphan    kind = "orphan"    // clone a claim, then delete it at once
-	flash     kind = "flash"     // create a claim and delete it at once
-	remove    kind = "remove"    // delete a claim
-	again     kind = "again"     // delete a claim and create it again under its name
-	node      kind = "node"      // select a node for a claim with delayed binding
-	strip     kind = "strip"     // take the record off a claim
-	forge     kind = "forge"     // change what the record on a claim says
-	pretend   kind = "pretend"   // create a claim that carries a record already
-	dropClass kind = "dropClass" // delete a StorageClass, for some seconds
+	blank       kind = "blank"       // create a claim without source
+	clone       kind = "clone"       // clone a claim, bound or not, perhaps being deleted
+	early       kind = "early"       // clone a claim that does not exist yet
+	orphan      kind = "orphan"      // clone a claim, then delete it at once
+	flash       kind = "flash"       // create a claim and delete it at once
+	remove      kind = "remove"      // delete a claim
+	again       kind = "again"       // delete a claim and create it again under its name
+	node        kind = "node"        // select a node for a claim with delayed binding
+	strip       kind = "strip"       // take the record off a claim
+	forge       kind = "forge"       // change what the record on a claim says
+	forgePolicy kind = "forgePolicy" // change the reclaim policy on record on a claim
+	pretend     kind = "pretend"     // create a claim that carries a record already
+	retain      kind = "retain"      // set the reclaim policy of a claim's PV to Retain
+	reclaim     kind = "reclaim"     // delete a Released PV that was retained, then its volume
+	dropClass   kind = "dropClass"   // delete a StorageClass, for some seconds
 )
 
 // What happens to programs.
@@ -50,7 +53,7 @@ type step struct {
 func mostly() []weighted {
 	return []weighted{
 		{blank, 20}, {clone, 30}, {early, 6}, {orphan, 8}, {flash, 6}, {remove, 12}, {again, 6},
-		{node, 6}, {strip, 2}, {forge, 3}, {pretend, 2},
+		{node, 6}, {strip, 2}, {forge, 4}, {forgePolicy, 4}, {pretend, 2}, {retain, 3}, {reclaim, 3},
 	}
 }
 

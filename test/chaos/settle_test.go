@@ -1,14 +1,12 @@
 package chaos
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
 
-	"github.com/container-storage-interface/spec/lib/go/csi"
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -26,7 +24,7 @@ func (w *world) settle() {
 	w.api.down(w, true)
 	w.fleet.stopAll()
 	w.monkey.rest()
-	for _, class := range []string{w.env.Class, w.delayedClass()} {
+	for _, class := range w.classes() {
 		w.env.Eventually("class "+class+" is back", func() error {
 			if _, gone := w.dropped[class]; gone && !w.restoreClass(class) {
 				return errors.New("it could not be created")
@@ -57,14 +55,16 @@ func (w *world) hearDeletions() error {
 
 // findings are what is wrong with the world when everything should be well.
 type findings struct {
-	leaked, stranded, stuck []string
+	// leaked are PVs and volumes that should be gone, or lack one another; retained is what
+	// is wrong with volumes that must be retained.
+	leaked, retained, stranded, stuck []string
 }
 
-func (f findings) none() bool { return len(f.leaked)+len(f.stranded)+len(f.stuck) == 0 }
+func (f findings) all() []string { return slices.Concat(f.leaked, f.retained, f.stranded, f.stuck) }
 
-func (f findings) String() string {
-	return strings.Join(slices.Concat(f.leaked, f.stranded, f.stuck), "\n  ")
-}
+func (f findings) none() bool { return len(f.all()) == 0 }
+
+func (f findings) String() string { return strings.Join(f.all(), "\n  ") }
 
 // await waits until a judgement finds nothing, and returns the last.
 func (w *world) await(judge func() (findings, error)) findings {
@@ -112,13 +112,10 @@ func (w *world) judge() (findings, error) {
 	}
 	s := scene{
 		driver: w.env.DriverName, claims: claims, pvs: pvs, volumes: volumes, events: events,
-		pretended: map[types.UID]bool{}, forged: map[types.UID]bool{}, excused: map[string]bool{},
+		pretended: map[types.UID]bool{}, forged: map[types.UID]bool{}, promises: w.promises(),
 	}
 	for _, c := range w.claims {
 		s.pretended[c.uid], s.forged[c.uid] = c.pretended, c.forged || c.pretended || c.stripped
-	}
-	for _, volume := range volumes {
-		s.excused[volume.Name] = w.excuse(volume.Name) != ""
 	}
 	return s.findings(), nil
 }
@@ -144,17 +141,16 @@ func (w *world) schedule() {
 //
 // Only a volume that was made for that very claim is excused.
 func (w *world) excuse(volume string) string {
-	for _, c := range w.claims {
-		prefix, made := strings.CutSuffix(volume, "-"+string(c.uid))
-		if !made {
-			continue
-		}
-		if end := w.fleet.endAfter(c.created); c.stripped && end != "" {
-			return fmt.Sprintf("a user took the record off claim %s, and %s", c.text, end)
-		}
-		if other := w.fleet.otherPrefix(prefix, c.created); c.renamed && other != "" {
-			return fmt.Sprintf("a user changed the name on record on claim %s, and %s", c.text, other)
-		}
+	c := w.claimOf(volume)
+	if c == nil {
+		return ""
+	}
+	if end := w.fleet.endAfter(c.created); c.stripped && end != "" {
+		return fmt.Sprintf("a user took the record off claim %s, and %s", c.text, end)
+	}
+	prefix := strings.TrimSuffix(volume, "-"+string(c.uid))
+	if other := w.fleet.otherPrefix(prefix, c.created); c.renamed && other != "" {
+		return fmt.Sprintf("a user changed the name on record on claim %s, and %s", c.text, other)
 	}
 	return ""
 }
@@ -185,62 +181,8 @@ func (w *world) checkAll() {
 	}
 }
 
-// clear deletes everything and returns what is left of it.
-func (w *world) clear() findings {
-	w.say("everything is deleted")
-	for _, c := range w.live() {
-		w.remove(c)
-	}
-	return w.await(func() (findings, error) {
-		claims, pvs, err := w.read()
-		if err != nil {
-			return findings{}, err
-		}
-		var left findings
-		for _, object := range claims {
-			if object.DeletionTimestamp == nil { // the deletion was not heard
-				w.remove(w.byUID[object.UID])
-			}
-			left.stuck = append(left.stuck, fmt.Sprintf("claim %s (%s) is deleted, but not gone: finalizers %v", object.Name, object.UID, object.Finalizers))
-		}
-		for _, pv := range pvs {
-			left.leaked = append(left.leaked, fmt.Sprintf("PV %s (%s) is left, finalizers %v", pv.Name, pv.Status.Phase, pv.Finalizers))
-		}
-		for _, volume := range w.serving.Load().Volumes() {
-			if w.excuse(volume.Name) == "" {
-				left.leaked = append(left.leaked, describe(volume))
-			}
-		}
-		return left, nil
-	})
-}
-
 func describe(volume demodriver.Volume) string {
 	return fmt.Sprintf("volume %q (name %q, source %q) is lost: no PV has this handle", volume.ID, volume.Name, volume.SourceVolumeID)
-}
-
-// bury deletes the volumes that nobody could know of, so that the kit's books are
-// right, and returns their names.
-func (w *world) bury() []string {
-	conn, err := w.env.Driver.Dial()
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	defer conn.Close()
-	var names []string
-	for _, volume := range w.serving.Load().Volumes() {
-		if w.excuse(volume.Name) == "" {
-			continue
-		}
-		ctx, cancel := context.WithTimeout(w.env.Ctx, requestPatience)
-		_, err := csi.NewControllerClient(conn).DeleteVolume(ctx, &csi.DeleteVolumeRequest{VolumeId: volume.ID})
-		cancel()
-		if err != nil {
-			w.t.Errorf("deleting volume %q: %v", volume.ID, err)
-		}
-		names = append(names, volume.Name+": "+w.excuse(volume.Name))
-	}
-	return names
 }
 
 // phase of a claim, for messages.

@@ -11,9 +11,7 @@ import (
 	"time"
 
 	v1 "k8s.io/api/core/v1"
-	storagev1 "k8s.io/api/storage/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/utils/ptr"
 
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/hack/demodriver"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/test/kit"
@@ -46,10 +44,16 @@ type world struct {
 	ownerOf map[string]*claim        // by handle
 	pending []*name                  // to be created again when their name is free
 	dropped map[string]time.Duration // classes that are deleted, until when
-	looked  time.Time
-	number  tally
-	wrong   []string // contents, and volumes that are gone or shared
-	empty   string   // the sum of an empty volume
+	// made is the names of all volumes that the driver ever had, by handle.
+	made map[string]string
+	// reclaimed are the handles whose retained PV an administrator deletes; true once the
+	// administrator has deleted the volume, too.
+	reclaimed map[string]bool
+	pvs       map[string]*v1.PersistentVolume // as last read, by name
+	looked    time.Time
+	number    tally
+	wrong     []string // contents, and volumes that are gone or shared
+	empty     string   // the sum of an empty volume
 }
 
 // tally counts what was done.
@@ -57,6 +61,7 @@ type tally struct {
 	created, clones, bound, deleted, failed int
 	stripped, forged, pretended, drops      int
 	filled, checked                         int
+	policies, retained, reclaimed           int
 	kills, terms, freezes                   int
 	apiRestarts, driverRestarts             int
 }
@@ -68,6 +73,8 @@ type name struct {
 	source  *name // nil: blank
 	gi      int
 	delayed bool
+	// retain: the claims are of the class with the reclaim policy Retain.
+	retain bool
 	// live is the claim that has the name now, as far as the test knows.
 	live *claim
 }
@@ -82,10 +89,15 @@ type claim struct {
 	// Users have put the record on it by hand, taken it off, changed what it says, and
 	// among that the volume's name or its source.
 	pretended, stripped, forged, renamed, resourced bool
+	// retained: a user has set the reclaim policy of its PV to Retain before its deletion was
+	// requested. undecided: its volume may be deleted or retained, because a user has written
+	// Retain on the claim, or because the response to setting it on the PV was lost.
+	retained, undecided bool
 
 	selected bool
 	bound    bool
 	handle   string
+	pv       string
 	// fillBegun and filled bound the moment when a file was put into a blank volume.
 	fillBegun, filled time.Time
 	sum               string
@@ -102,7 +114,8 @@ func newWorld(t *testing.T, seed uint64) *world {
 	w := &world{
 		t: t, env: env, seed: seed, begun: time.Now(),
 		serving: &atomic.Pointer[demodriver.Driver]{},
-		byName:  map[string]*name{}, byUID: map[types.UID]*claim{}, ownerOf: map[string]*claim{}, dropped: map[string]time.Duration{},
+		byName:  map[string]*name{}, byUID: map[types.UID]*claim{}, ownerOf: map[string]*claim{},
+		dropped: map[string]time.Duration{}, made: map[string]string{}, reclaimed: map[string]bool{},
 	}
 	w.serving.Store(env.Driver.Driver)
 	var err error
@@ -118,6 +131,7 @@ func newWorld(t *testing.T, seed uint64) *world {
 		t.Fatal(err)
 	}
 	env.CreateClass(w.delayedClass(), delayed)
+	env.CreateClass(w.retainClass(), retaining)
 	w.monkey = newMonkey(seed, w.exists)
 	w.monkey.sit(env.Faults)
 	w.fleet = newFleet(w)
@@ -151,16 +165,14 @@ func (w *world) request() (context.Context, context.CancelFunc) {
 	return context.WithTimeout(w.env.Ctx, requestPatience)
 }
 
-// delayedClass is the name of the class with delayed binding.
-func (w *world) delayedClass() string { return w.env.Class + "-delayed" }
-
 // invent returns a new name for a claim.
 func (w *world) invent(source *name, pick int) *name {
 	n := &name{source: source, gi: 1, delayed: pick%8 == 0}
+	n.retain = !n.delayed && pick/8%5 == 0
 	kind := "b"
 	if source != nil {
 		// A clone is of its source's class, and no smaller.
-		n.delayed, n.gi, kind = source.delayed, source.gi, "c"
+		n.delayed, n.retain, n.gi, kind = source.delayed, source.retain, source.gi, "c"
 		if pick%5 == 0 {
 			n.gi++
 		}
@@ -177,9 +189,7 @@ func (w *world) object(n *name, options ...kit.ClaimOption) *v1.PersistentVolume
 	if n.source != nil {
 		options = append(options, kit.CloneOf(n.source.text))
 	}
-	if n.delayed {
-		options = append(options, kit.Class(w.delayedClass()))
-	}
+	options = append(options, kit.Class(w.classOf(n)))
 	return w.env.Claim(n.text, options...)
 }
 
@@ -189,6 +199,7 @@ func (w *world) adopt(n *name, object *v1.PersistentVolumeClaim, created time.Ti
 		return c
 	}
 	c := &claim{name: n, uid: object.UID, created: created, pretended: w.recorded(object) && !w.ours(object)}
+	c.undecided = !n.retain && object.Annotations[w.policyAnnotation()] == "Retain"
 	n.live = c
 	w.claims = append(w.claims, c)
 	w.byUID[c.uid] = c
@@ -204,6 +215,7 @@ func (w *world) recordFinalizer() string  { return w.env.DriverName + "/provisio
 func (w *world) nameAnnotation() string   { return w.env.DriverName + "/volume-name" }
 func (w *world) bytesAnnotation() string  { return w.env.DriverName + "/required-bytes" }
 func (w *world) sourceAnnotation() string { return w.env.DriverName + "/content-source" }
+func (w *world) policyAnnotation() string { return w.env.DriverName + "/reclaim-policy" }
 
 func (w *world) recorded(object *v1.PersistentVolumeClaim) bool {
 	for _, finalizer := range object.Finalizers {
@@ -245,8 +257,3 @@ func zones() []map[string]string {
 }
 
 func nodeName(i int) string { return fmt.Sprintf("node-%d", i+1) }
-
-// delayed makes a class one with delayed binding.
-func delayed(class *storagev1.StorageClass) {
-	class.VolumeBindingMode = ptr.To(storagev1.VolumeBindingWaitForFirstConsumer)
-}
