@@ -25,19 +25,16 @@ type protectors struct {
 	snapshots *protection.Controller
 }
 
-// sweepSources is how often claims are looked for that are protected for nothing.
-const sweepSources = 30 * time.Second
-
 // protect makes the controllers that protect sources.
 func (h *house) protect(o *options.Options, clients clients, writer *claimwriter.Writer, recorded func(*v1.PersistentVolumeClaim) bool) protectors {
 	controller := func(kind source.Kind, queue string, sources protection.Sources, sweep time.Duration) *protection.Controller {
 		return protection.New(protection.Config{
-			Sources: sources, Queue: queue, Caches: h.caches, SourceOf: sourceOf(kind, recorded), SweepEvery: sweep,
+			Sources: sources, Queue: queue, Caches: h.caches, SourceOf: sourceOf(kind, recorded), SweepEvery: sweep, RemovalDelay: o.SourceProtectionRemovalDelay,
 			Needs: h.provisioner.Needs, Here: h.hereOf(kind), Recorder: h.recorder, Clock: clock.RealClock{},
 		})
 	}
 	driver := h.driver.Name
-	p := protectors{claims: controller(source.Claim, "cloningprotection", protection.Claims(writer, h.caches, driver, h.plugin), sweepSources)}
+	p := protectors{claims: controller(source.Claim, "cloningprotection", protection.Claims(writer, h.caches, driver, h.plugin), max(o.SourceProtectionRemovalDelay, time.Second))}
 	if h.caches.Snapshots != nil {
 		p.snapshots = controller(source.Snapshot, "snapshotprotection", protection.Snapshots(clients.dynamic, h.caches, h.provisioner, driver), o.SnapshotOrphanSweepInterval)
 	}

@@ -60,7 +60,7 @@ func TestDefaultsBesideTheIncumbents(t *testing.T) {
 // Flags of ours that the incumbent does not have say what they do beside it.
 func TestFlagsThatTheIncumbentDoesNotHave(t *testing.T) {
 	logging := []string{"v", "vmodule", "logging-format", "log-"}
-	added := map[string]bool{"clone-policy": true, "provisioning-record": true, "enable-otel-tracing": true}
+	added := map[string]bool{"clone-policy": true, "provisioning-record": true, "enable-otel-tracing": true, "source-protection-removal-delay": true}
 	known := incumbentDefaults()
 	new(options.Options).Flags().VisitAll(func(flag *pflag.Flag) {
 		if _, found := known[flag.Name]; found || added[flag.Name] {

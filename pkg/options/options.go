@@ -54,6 +54,9 @@ type Options struct {
 	// SnapshotOrphanSweepInterval is how often snapshots are looked for that are protected
 	// for nothing; 0 or less is never.
 	SnapshotOrphanSweepInterval time.Duration
+	// SourceProtectionRemovalDelay is how long the finalizer stays on a source that no clone
+	// needs and nobody deletes; not negative.
+	SourceProtectionRemovalDelay time.Duration
 
 	// KubeAPIQPS limits requests to the API server; 0 means no limit of ours.
 	KubeAPIQPS float64
@@ -251,6 +254,7 @@ func (o *Options) validate(flags *pflag.FlagSet) error {
 		{o.VolumeNamePrefix == "", "--volume-name-prefix is empty; give the beginning of volume names, such as pvc"},
 		{!fitsPVName(o.VolumeNamePrefix), fmt.Sprintf("--volume-name-prefix=%q makes no name for a PersistentVolume; use small letters, digits, dashes and dots, and fewer than 216 of them", o.VolumeNamePrefix)},
 		{o.VolumeNameUUIDLength < -1 || o.VolumeNameUUIDLength == 0 || o.VolumeNameUUIDLength > 32, fmt.Sprintf("--volume-name-uuid-length=%d is out of range; give 1 to 32, or -1 for the whole uid", o.VolumeNameUUIDLength)},
+		{o.SourceProtectionRemovalDelay < 0, fmt.Sprintf("--source-protection-removal-delay=%s is negative; give 0 or more", o.SourceProtectionRemovalDelay)},
 		{o.ClonePolicy != Strict && o.ClonePolicy != Compatible, fmt.Sprintf("--clone-policy=%q is unknown; give strict or compatible", o.ClonePolicy)},
 		{o.ProvisioningRecord != RecordAll && o.ProvisioningRecord != RecordSources && o.ProvisioningRecord != RecordOff, fmt.Sprintf("--provisioning-record=%q is unknown; give all, sources or off", o.ProvisioningRecord)},
 		{o.WorkerThreads < 1, "--worker-threads must be at least 1"},

@@ -50,6 +50,7 @@ func TestDefaults(t *testing.T) {
 		{"controller-publish-readonly", o.ControllerPublishReadOnly, false},
 		{"prevent-volume-mode-conversion", o.PreventVolumeModeConversion, true},
 		{"snapshot-orphan-sweep-interval", o.SnapshotOrphanSweepInterval, 5 * time.Minute},
+		{"source-protection-removal-delay", o.SourceProtectionRemovalDelay, 30 * time.Second},
 		{"kube-api-qps", o.KubeAPIQPS, 0.0},
 		{"kube-api-burst", o.KubeAPIBurst, 10},
 		{"leader-election", o.LeaderElection.Enabled, false},
@@ -102,6 +103,7 @@ func TestFlags(t *testing.T) {
 		{"how snapshots are treated", "--prevent-volume-mode-conversion=false --snapshot-orphan-sweep-interval=0", func(o *options.Options) bool {
 			return !o.PreventVolumeModeConversion && o.SnapshotOrphanSweepInterval == 0
 		}},
+		{"how long sources stay protected", "--source-protection-removal-delay=0s", func(o *options.Options) bool { return o.SourceProtectionRemovalDelay == 0 }},
 		{"limits at the API server", "--kube-api-qps=2.5 --kube-api-burst=0", func(o *options.Options) bool { return o.KubeAPIQPS == 2.5 && o.KubeAPIBurst == 0 }},
 		{"API server and kubeconfig", "--master=https://10.0.0.1 --kubeconfig=k", func(o *options.Options) bool {
 			return o.Master == "https://10.0.0.1" && o.Kubeconfig == "k"

@@ -21,10 +21,8 @@ import (
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/observe"
 )
 
-// linger is how long a finalizer may stay on a source that nobody clones
-// any more and nobody deletes: long enough that clones made one after the other
-// do not write to their source each time.
-const linger = 30 * time.Second
+// longestPause is the longest pause between two attempts to write to a source.
+const longestPause = 30 * time.Second
 
 // lanes is how many locks the sources share. A lock is held while its source is
 // written to, and sources that share one wait for each other: many more than
@@ -79,6 +77,9 @@ type Config struct {
 	// told of: what the incumbent, or a process that was killed, has left behind. 0 is
 	// never.
 	SweepEvery time.Duration
+	// RemovalDelay is how long the finalizer stays on a source that no clone needs any more
+	// and nobody deletes: clones made one after the other then do not each write to it.
+	RemovalDelay time.Duration
 	// Needs says whether a clone on record may keep its source from going. Whoever can
 	// write to claims can write a record, and must not be able to hold a source that
 	// the rules do not let the clone use.
@@ -94,7 +95,7 @@ func New(config Config) *Controller {
 	return &Controller{
 		Config: config,
 		queue: workqueue.NewTypedRateLimitingQueueWithConfig(
-			workqueue.NewTypedItemExponentialFailureRateLimiter[item](100*time.Millisecond, linger),
+			workqueue.NewTypedItemExponentialFailureRateLimiter[item](100*time.Millisecond, longestPause),
 			workqueue.TypedRateLimitingQueueConfig[item]{Name: config.Queue}),
 		locks:   keymutex.NewHashed(lanes),
 		holds:   map[types.UID]map[types.UID]struct{}{},
@@ -232,7 +233,7 @@ func (c *Controller) cloneThrough(before, now *v1.PersistentVolumeClaim) {
 		}
 	}
 	c.Reconsider(namespace, name)
-	c.queue.AddAfter(item{namespace, name, true}, linger)
+	c.queue.AddAfter(item{namespace, name, true}, c.RemovalDelay)
 }
 
 func (c *Controller) forget(source types.UID) {

@@ -38,7 +38,7 @@ func (c *Controller) Unhold(claim types.UID) {
 	if len(c.holds[source.uid]) == 0 {
 		delete(c.holds, source.uid)
 		c.Reconsider(source.namespace, source.name)
-		c.queue.AddAfter(item{source.namespace, source.name, true}, linger)
+		c.queue.AddAfter(item{source.namespace, source.name, true}, c.RemovalDelay)
 	}
 }
 

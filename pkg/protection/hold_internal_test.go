@@ -60,7 +60,7 @@ func controller(t *testing.T, objects ...metav1.Object) *Controller {
 	c := New(Config{
 		Recorder: recorder,
 		Sources:  Claims(claimwriter.New(client, false), caches, driver, nil), Caches: caches,
-		SourceOf: sourceOf, Needs: needs, Clock: clock.RealClock{},
+		SourceOf: sourceOf, Needs: needs, RemovalDelay: time.Minute, Clock: clock.RealClock{},
 	})
 	t.Cleanup(c.queue.ShutDown)
 	return c
@@ -350,7 +350,7 @@ func TestASourceThatNobodyHoldsAnyMoreIsLookedAtLater(t *testing.T) {
 	if it, _ := c.queue.Get(); it != (item{namespace: "shop", name: "db"}) {
 		t.Fatalf("looked at: %+v", it)
 	}
-	hands.Step(linger)
+	hands.Step(c.RemovalDelay)
 	if it, _ := c.queue.Get(); it != (item{"shop", "db", true}) {
 		t.Errorf("looked at later: %+v", it)
 	}

@@ -34,7 +34,7 @@ func start(t *testing.T, env *kit.Env, driver *stub.Driver, who string) subject 
 	if who == figures.Ours {
 		// The kit's defaults are for tests; these are the program's.
 		return ours{env.StartProvisioner("--csi-address="+driver.Socket, "--leader-election=false",
-			"--timeout=10s", "--retry-interval-start=1s", "--retry-interval-max=5m", "--v=0")}
+			"--timeout=10s", "--retry-interval-start=1s", "--retry-interval-max=5m", "--source-protection-removal-delay=30s", "--v=0")}
 	}
 	f := &floor{t: t, env: env, driver: driver}
 	f.start()

@@ -69,9 +69,13 @@ func await[T any](t *testing.T, moment <-chan T, what string) T {
 	}
 }
 
-// atOnce is how long a source may stay that is deleted and not needed: far less
-// than the time between two sweeps.
+// atOnce is how long a source may stay that is deleted and not needed: far less than
+// usualDelay.
 const atOnce = 10 * time.Second
+
+// usualDelay is for tests that show that something does not wait for the removal of finalizers
+// that nobody needs: the kit's delay is too short for that.
+const usualDelay = "--source-protection-removal-delay=30s"
 
 // leave deletes sources that nobody clones any more: they must go without
 // waiting for a sweep. It also spares the test that wait.
@@ -244,7 +248,7 @@ func TestASourceIsProtectedWhileItsCloneIsMade(t *testing.T) {
 
 func TestASourceThatIsDeletedMeanwhileWaitsForItsClones(t *testing.T) {
 	t.Parallel()
-	env, _ := withSource(t, "--timeout=2m")
+	env, _ := withSource(t, "--timeout=2m", usualDelay)
 	content := env.Checksum("src")
 	gate := gateClones(env)
 	env.Create(env.Claim("copy", kit.CloneOf("src")), env.Claim("second", kit.CloneOf("src")))

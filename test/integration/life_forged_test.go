@@ -83,7 +83,7 @@ func classOfItsOwn(env *kit.Env) []kit.ClaimOption {
 func TestAForgedRecordSkipsNoRule(t *testing.T) {
 	t.Parallel()
 	common := kit.New(t)
-	common.StartProvisioner("--extra-create-metadata", "--retry-interval-max=500ms")
+	common.StartProvisioner("--extra-create-metadata", "--retry-interval-max=500ms", usualDelay)
 	for name, f := range forgeries() {
 		t.Run(name, func(t *testing.T) {
 			env := common.Beside(t)

@@ -57,7 +57,7 @@ func TestAProtectionThatIsStrippedIsPutBack(t *testing.T) {
 
 func TestASourceOfManyClonesThatDoNotBeginGoesAtOnce(t *testing.T) {
 	t.Parallel()
-	env, p := withSource(t, noBackOff, noBackOffMax)
+	env, p := withSource(t, noBackOff, noBackOffMax, usualDelay)
 	env.Create(env.Claim("used"))
 	env.WaitBound("used")
 	env.CreatePod(env.Pod("app", kit.OnNode("a"), kit.Mounts("used")))

@@ -118,7 +118,7 @@ func theIncumbentsRightsAreEnough(t *testing.T, world *kit.World) {
 		t.Parallel()
 		env := incumbent(t)
 		env.AllowForbidden() // to list pods; see below
-		p := env.StartProvisioner("--extra-create-metadata")
+		p := env.StartProvisioner("--extra-create-metadata", usualDelay)
 		t.Cleanup(func() {
 			checkStartLog(t, p, noPatch, noPods)
 			counts := denied(t, env)
@@ -417,7 +417,7 @@ func incumbentLosesNoWrites(t *testing.T, env *kit.Env) {
 const manyForOthers = 50
 
 func incumbentClonesMany(t *testing.T, env *kit.Env) {
-	p := env.StartProvisioner("--clone-policy=compatible")
+	p := env.StartProvisioner("--clone-policy=compatible", usualDelay)
 	env.Create(env.Claim("src"))
 	env.WaitBound("src")
 	env.WriteFile("src", "file", []byte("golden"))

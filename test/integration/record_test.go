@@ -45,7 +45,7 @@ func TestWhichClaimsAreOnRecord(t *testing.T) {
 	} {
 		t.Run(mode, func(t *testing.T) {
 			t.Parallel()
-			env, p := withSource(t, "--provisioning-record="+mode, "--timeout=2m")
+			env, p := withSource(t, "--provisioning-record="+mode, "--timeout=2m", usualDelay)
 			gate := env.Faults.On("CreateVolume").Gate()
 			env.Create(env.Claim("blank"), env.Claim("copy", kit.CloneOf("src")))
 			await(t, gate.EnteredBy(2), "the driver is called for both")

@@ -166,7 +166,7 @@ const manyClones = 100
 func TestManyClonesOfOneSourceAtOnce(t *testing.T) {
 	t.Parallel()
 	env := audited(t)
-	p := env.StartProvisioner()
+	p := env.StartProvisioner(usualDelay)
 	env.Create(env.Claim("src"))
 	env.WaitBound("src")
 	env.WriteFile("src", "file", []byte("golden"))

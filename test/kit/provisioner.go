@@ -147,6 +147,7 @@ func (e *Env) provisionerArgs(address string) []string {
 		"--leader-election-lease-duration=40s",
 		"--leader-election-renew-deadline=30s",
 		"--leader-election-retry-period=1s",
+		"--source-protection-removal-delay=1s", // every test with a clone waits for it
 		"--timeout=" + callTimeout.String(),
 		"--retry-interval-start=200ms",
 		"--retry-interval-max=2s",
