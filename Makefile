@@ -29,7 +29,7 @@ export GOWORK = off
 comma := ,
 
 .DEFAULT_GOAL := help
-.PHONY: help build programs control-plane demo demo-stop node node-shell node-stop e2e test unit fuzz sanity integration chaos \
+.PHONY: help build programs control-plane demo demo-stop node node-shell node-stop e2e check test unit fuzz sanity integration chaos \
 	bench bench-memory bench-topology lint verify vendor generate image images image-check sbom release clean
 
 help: ## list the targets
@@ -80,34 +80,42 @@ e2e: ## run Kubernetes' own storage tests on a node (root; FOCUS=pattern for som
 	@$(STAGE) suite hack/node.sh --suite
 	@$(STAGE) e2e bin/node e2e $(if $(FOCUS),-focus '$(FOCUS)') $(if $(PROCS),-procs $(PROCS))
 
-test: ## run all tests: unit, fuzz (2 s each), sanity, integration, chaos (60 s)
-	@failed=; export FUZZTIME="$${FUZZTIME:-2s}" CHAOS_TIME="$${CHAOS_TIME:-60s}"; \
-	$(STAGE) build $(SUBMAKE) build || failed="$$failed build"; \
-	$(STAGE) control-plane $(SUBMAKE) control-plane || failed="$$failed control-plane"; \
-	for stage in unit fuzz sanity integration chaos; do \
+check: ## for every commit: format, lint, conventions, unit tests of what changed (under 2 minutes)
+	@hack/check.sh
+
+# Chaos mostly waits, so it runs beside the integration tests; its output comes after theirs.
+test: ## run all tests: unit, fuzz (2 s each), sanity, integration, chaos (60 s); times and results into bin/test
+	@rm -rf bin/test; mkdir -p bin/test; \
+	failed=; export FUZZTIME="$${FUZZTIME:-2s}" CHAOS_TIME="$${CHAOS_TIME:-60s}" STAGES="$(CURDIR)/bin/test/stages"; \
+	for stage in build control-plane unit fuzz sanity; do \
 		$(STAGE) $$stage $(SUBMAKE) $$stage || failed="$$failed $$stage"; \
 	done; \
+	$(STAGE) chaos $(SUBMAKE) -o build -o control-plane chaos >bin/test/chaos.log 2>&1 & chaos=$$!; \
+	$(STAGE) integration $(SUBMAKE) -o build -o control-plane integration || failed="$$failed integration"; \
+	wait $$chaos || failed="$$failed chaos"; \
+	cat bin/test/chaos.log; \
+	hack/test-report.sh; \
 	if [ -n "$$failed" ]; then echo "=== FAILED:$$failed"; exit 1; fi; \
 	echo "=== all tests passed"
 
 unit: control-plane ## test each package by itself, and the conventions of this repository
-	hack/gotest.sh -count=1 ./cmd/... ./pkg/... ./hack/... ./test/kit/... ./test/house/... ./test/bench/figures/... ./test/bench/stub/...
+	hack/gotest.sh --report unit -count=1 $$(hack/units.sh)
 
 fuzz: ## run each fuzz test for a while (FUZZTIME=5s)
 	hack/fuzz.sh
 
 sanity: ## test the demo driver with the CSI conformance suite
-	cd hack/sanity && ../gotest.sh -count=1 ./...
+	cd hack/sanity && ../gotest.sh --report sanity -count=1 ./...
 
 integration: build control-plane ## test the provisioner against a real control plane (RACE=all: the race detector in it, too)
 	@set -e; if [ "$(RACE)" = all ] && hack/gotest.sh --probe; then \
 		(set -x; CGO_ENABLED=1 go build -race -tags $(GO_TAGS) -o bin/race/csi-clone-provisioner ./cmd/csi-clone-provisioner); \
 		export CSI_CLONE_PROVISIONER_BINARY=$(CURDIR)/bin/race/csi-clone-provisioner; \
 	fi; \
-	hack/gotest.sh ./test/integration/... -count=1 -parallel 8 -timeout 20m
+	hack/gotest.sh --report integration ./test/integration/... -count=1 -parallel 8 -timeout 60m
 
 chaos: build control-plane ## let everything go wrong at once, then look what is lost (CHAOS_TIME=10m, SEED=n plays a script again)
-	CHAOS_TIME="$${CHAOS_TIME:-10m}" hack/gotest.sh ./test/chaos/... -count=1 -v -timeout 0
+	CHAOS_TIME="$${CHAOS_TIME:-10m}" hack/gotest.sh --report chaos ./test/chaos/... -count=1 -v -timeout 0
 
 bench: build control-plane ## measure 500 and 2,000 claims at once, tables and plot into docs/ (BENCH_RUNS=3; BENCH_CLAIMS=50: into bin/bench)
 	go build -trimpath -o bin/bench/floor ./hack/floor

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Runs the fuzz tests of the main module one after another, each for a while, and
-# prints each with its time and how many inputs it tried. All are run; the exit
+# Runs the fuzz tests of the main module, as many side by side as there are processors,
+# each for a while, and prints each with its time and how many inputs it tried. All are run; the exit
 # code is 1 if any failed. The input that made one fail is then in testdata/fuzz
 # beside the test: commit it with the mended code, and every later run of the
 # tests tries it.
@@ -51,13 +51,27 @@ compile() {
   done
 }
 
-# try FOLDER NAME fuzzes from within the folder, as go test does: testdata is there.
+# try FOLDER NAME LOG fuzzes from within the folder, as go test does: testdata is there.
 try() {
   (cd "$1" && exec "$(binary "$1")" -test.run '^$' -test.fuzz "^$2\$" -test.fuzztime "$FUZZTIME" \
-    -test.fuzzminimizetime 10s -test.parallel 2 -test.fuzzcachedir "$out/corpus/$1") </dev/null >"$out/log" 2>&1 &&
+    -test.fuzzminimizetime 10s -test.parallel 1 -test.fuzzcachedir "$out/corpus/$1") </dev/null >"$3" 2>&1 &&
     return
   # At the end of its time the fuzzer itself sometimes trips over its own clock.
-  grep -qx ' *context deadline exceeded' "$out/log" && ! grep -q 'Failing input\|panic: ' "$out/log"
+  grep -qx ' *context deadline exceeded' "$3" && ! grep -q 'Failing input\|panic: ' "$3"
+}
+
+# report FOLDER NAME runs one fuzz test and prints what came of it. A test that fails leaves
+# a file in $failures.
+report() {
+  local what=$1/$2 began=$SECONDS log="$out/log-${1//\//-}-$2"
+  if try "$1" "$2" "$log"; then
+    echo "fuzz: $what ok ($((SECONDS - began)) s, $(sed -n 's/.*execs: \([0-9]*\).*/\1/p' "$log" | tail -1) inputs)"
+  else
+    touch "$failures/${what//\//-}"
+    # In one piece, as others write, too.
+    printf '%s\n' "$(sed 's/^/    /' "$log"; echo "fuzz: $what FAILED ($((SECONDS - began)) s)")"
+  fi
+  rm -f "$log"
 }
 
 mapfile -t all < <(folders)
@@ -67,8 +81,10 @@ if [ ${#all[@]} = 0 ]; then
 fi
 list=
 if [ "${1:-}" = --list ]; then list=yes; shift; fi
-wanted=("$@") known=() failed=() passed=0 start=$SECONDS
+wanted=("$@") known=() tried=0 start=$SECONDS atonce=$(getconf _NPROCESSORS_ONLN)
 compile "${all[@]}"
+failures=$(mktemp -d)
+trap 'rm -rf "$failures"' EXIT
 [ -n "$list" ] || echo "fuzz: ${#all[@]} packages compiled ($SECONDS s)"
 for folder in "${all[@]}"; do
   names=$(cd "$folder" && "$(binary "$folder")" -test.list '^Fuzz')
@@ -77,18 +93,12 @@ for folder in "${all[@]}"; do
     known+=("$what")
     if [ -n "$list" ]; then echo "$what"; continue; fi
     if [ ${#wanted[@]} -gt 0 ] && [[ ! " ${wanted[*]} " == *" $what "* ]]; then continue; fi
-    began=$SECONDS
-    if try "$folder" "$name"; then
-      passed=$((passed + 1))
-      tried=$(sed -n 's/.*execs: \([0-9]*\).*/\1/p' "$out/log" | tail -1)
-      echo "fuzz: $what ok ($((SECONDS - began)) s, ${tried:-0} inputs)"
-    else
-      failed+=("$what")
-      sed 's/^/    /' "$out/log"
-      echo "fuzz: $what FAILED ($((SECONDS - began)) s)"
-    fi
+    while [ "$(jobs -rp | wc -l)" -ge "$atonce" ]; do wait -n || true; done
+    report "$folder" "$name" &
+    tried=$((tried + 1))
   done
 done
+wait
 
 for what in ${wanted[@]+"${wanted[@]}"}; do
   if [[ ! " ${known[*]} " == *" $what "* ]]; then
@@ -97,8 +107,9 @@ for what in ${wanted[@]+"${wanted[@]}"}; do
   fi
 done
 if [ -n "$list" ]; then exit; fi
-if [ ${#failed[@]} -gt 0 ]; then
-  echo "fuzz: $passed ok, ${#failed[@]} FAILED in $((SECONDS - start)) s: ${failed[*]}"
+failed=$(ls "$failures")
+if [ -n "$failed" ]; then
+  echo "fuzz: of $tried these FAILED in $((SECONDS - start)) s:" $failed
   exit 1
 fi
-echo "fuzz: all $passed ok in $((SECONDS - start)) s"
+echo "fuzz: all $tried ok in $((SECONDS - start)) s"

@@ -5,6 +5,9 @@
 #
 #   hack/gotest.sh ARGUMENT...   go test -race ARGUMENT..., in the caller's folder
 #   hack/gotest.sh --probe       exit code 0 if the race detector works; else 1, and why
+#   hack/gotest.sh --report NAME ARGUMENT...
+#                                the same by gotestsum (hack/gotestsum), which writes the
+#                                results to bin/test/NAME.json and NAME.xml (JUnit)
 #
 # RACE=no goes without it in any case.
 #
@@ -35,12 +38,23 @@ probe() {
   touch "$root/bin/race-works-$key"
 }
 
+race=() cgo=0
 if why=$(probe); then
   echo "race detector: on"
-  if [ "${1:-}" = --probe ]; then exit; fi
+  race=(-race) cgo=1
   export GORACE="atexit_sleep_ms=50 ${GORACE:-}"
-  CGO_ENABLED=1 exec go test -trimpath -race "$@"
+else
+  echo "race detector: off, $why"
 fi
-echo "race detector: off, $why"
-if [ "${1:-}" = --probe ]; then exit 1; fi
-CGO_ENABLED=0 exec go test -trimpath "$@"
+if [ "${1:-}" = --probe ]; then exit $((1 - cgo)); fi
+run=(go test)
+if [ "${1:-}" = --report ]; then
+  name=${2:?--report needs a name}
+  shift 2
+  format=standard-quiet
+  for argument in "$@"; do if [ "$argument" = -v ]; then format=standard-verbose; fi; done
+  mkdir -p "$root/bin/test"
+  run=("$("$root/hack/gotestsum.sh")" --format "$format" --hide-summary skipped
+    --jsonfile "$root/bin/test/$name.json" --junitfile "$root/bin/test/$name.xml" --)
+fi
+CGO_ENABLED=$cgo exec "${run[@]}" -trimpath ${race[@]+"${race[@]}"} "$@"

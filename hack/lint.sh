@@ -4,6 +4,7 @@
 # the exit code is 1 if any of them has something to say.
 #
 #   hack/lint.sh           lint
+#   hack/lint.sh --main    lint the main module only
 #   hack/lint.sh --fix     let gofmt and golangci-lint correct what they can
 #
 # golangci-lint is compiled from hack/tools into bin/golangci-lint-<key>, once
@@ -15,11 +16,12 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 GOFLAGS=$(sed "s/-mod=[a-z]*//g" <<<"${GOFLAGS:-}")
 export GOFLAGS
 
-fix=
+fix='' main=''
 case "${1:-}" in
   '') ;;
   --fix) fix=yes ;;
-  *) echo "usage: hack/lint.sh [--fix]" >&2; exit 2 ;;
+  --main) main=yes ;;
+  *) echo "usage: hack/lint.sh [--fix | --main]" >&2; exit 2 ;;
 esac
 
 key=$({ cat hack/tools/go.mod hack/tools/go.sum; go env GOVERSION GOOS GOARCH; } | sha256sum | cut -c1-16)
@@ -94,7 +96,7 @@ step() { # step NAME COMMAND...
 mkdir -p bin
 build_linter
 step gofmt check_gofmt
-for module in $(modules); do
+for module in $(if [ -n "$main" ]; then echo .; else modules; fi); do
   step "go vet in $module" check_vet "$module"
   step "golangci-lint in $module" check_golangci "$module"
 done

@@ -3,6 +3,9 @@
 # minute, says how it ended and how long it took. The exit code is the command's.
 #
 #   hack/stage.sh NAME COMMAND...
+#
+# With STAGES=FILE it adds a line to the file: name, seconds and exit code, for
+# hack/test-report.sh.
 set -uo pipefail
 if [ $# -lt 2 ]; then
   echo "usage: hack/stage.sh NAME COMMAND..." >&2
@@ -25,6 +28,7 @@ trap 'kill "$life" 2>/dev/null' EXIT
 
 "$@"
 code=$?
+if [ -n "${STAGES:-}" ]; then printf '%s\t%d\t%d\n' "$name" "$SECONDS" "$code" >>"$STAGES"; fi
 if [ $code = 0 ]; then
   echo "=== stage $name took $SECONDS s"
 else
