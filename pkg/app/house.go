@@ -82,6 +82,7 @@ type house struct {
 	protection  protectors
 	provisioner *provision.Provisioner
 	driver      *csidriver.Driver
+	writer      *claimwriter.Writer
 	places      *places.Places        // where the driver runs; nil without topology, or with local
 	local       *nodelocal.Controller // nil unless each node has its own provisioner
 	capacity    *capacity.Controller  // nil without --enable-capacity
@@ -133,7 +134,7 @@ func build(ctx context.Context, o *options.Options, clients clients, driver *csi
 	}
 	component := driver.Name + "/csi-clone-provisioner"
 	h.recorder = observe.NewRecorder(ctx, client, component, clock.RealClock{})
-	writer := claimwriter.New(client, !access.patchClaims)
+	h.writer = claimwriter.New(client, !access.patchClaims)
 	if strict {
 		h.pods = inuse.New(client, waiters{h}, clock.RealClock{})
 	}
@@ -157,12 +158,12 @@ func build(ctx context.Context, o *options.Options, clients clients, driver *csi
 		ImmediateTopology: o.ImmediateTopology,
 	}
 	if o.NodeDeployment.Enabled {
-		if err := h.onNode(ctx, o, client, writer, keys, &config); err != nil {
+		if err := h.onNode(ctx, o, client, h.writer, keys, &config); err != nil {
 			return nil, err
 		}
 	}
 	h.provisioner = provision.New(config)
-	h.protection = h.protect(o, clients, writer, anybodys)
+	h.protection = h.protect(o, clients, h.writer, anybodys)
 	claims := informers.NewFacade(h.caches.OwnClaims, func(obj any) bool {
 		claim, ok := obj.(*v1.PersistentVolumeClaim)
 		return ok && h.provisioner.Admitted(claim)
@@ -170,7 +171,7 @@ func build(ctx context.Context, o *options.Options, clients clients, driver *csi
 	pvs := informers.NewFacade(h.caches.OwnPVs, h.keepsPV)
 	h.intake = intake.New(intake.Config{
 		Nodes:  h.nodes(),
-		Client: client, Writer: writer, Caches: h.caches, Driver: driver.Name, Migration: h.plugin, Keys: keys, Ledger: books,
+		Client: client, Writer: h.writer, Caches: h.caches, Driver: driver.Name, Migration: h.plugin, Keys: keys, Ledger: books,
 		Recorder: h.recorder, Planner: planner{h.provisioner}, Protector: h.protection, WakeEngine: func(claim *v1.PersistentVolumeClaim) { claims.Wake(claim) },
 		OnRecord: func(a intake.Admission) bool { return o.ProvisioningRecord.Writes(a.Copies()) },
 		Workers:  o.WorkerThreads, Timeout: o.Timeout,

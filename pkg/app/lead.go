@@ -45,9 +45,10 @@ func lead(ctx context.Context, l options.LeaderElection, config *rest.Config, dr
 	if err != nil {
 		return err
 	}
-	h.driver.MayCall = func() error {
+	mayAct := func() error {
 		return fresh(elector.IsLeader(), elector.Check(l.RenewDeadline-l.LeaseDuration))
 	}
+	h.driver.MayCall, h.writer.MayWrite = mayAct, mayAct
 	lease, giveUp := context.WithCancel(context.WithoutCancel(ctx))
 	given := make(chan struct{})
 	go func() {
@@ -74,11 +75,11 @@ func lead(ctx context.Context, l options.LeaderElection, config *rest.Config, dr
 
 // errLeaseStale: this process may have been stopped for a while, and does not know it
 // yet.
-var errLeaseStale = errors.New("the leader election lease was not renewed in time, another replica may be at work; the driver was not called")
+var errLeaseStale = errors.New("the leader election lease was not renewed in time, another replica may be at work; nothing was done")
 
 // fresh returns an error unless this process leads, and has renewed the lease not
-// longer ago than it may try to: nobody else can have taken it over then. A process
-// that was stopped, or starved, must not go on calling the driver where it stood.
+// longer ago than it may try to: no other process can have taken it over then. A process
+// that was stopped, or starved, must neither go on calling the driver nor change records.
 func fresh(leads bool, renewed error) error {
 	switch {
 	case !leads:

@@ -14,8 +14,12 @@ import (
 	"k8s.io/client-go/util/retry"
 )
 
-// Writer changes claims.
+// Writer changes claims. Its methods may be called from several goroutines.
 type Writer struct {
+	// MayWrite, unless nil, is asked right before each write; after an error nothing is
+	// written. Set it before the first write.
+	MayWrite func() error
+
 	client kubernetes.Interface
 	// whole: claims are updated whole.
 	whole bool
@@ -31,6 +35,11 @@ func New(client kubernetes.Interface, whole bool) *Writer {
 // answered with Conflict. If it names a resourceVersion, so is every other version;
 // if not, it holds for whatever version it meets.
 func (w *Writer) Patch(ctx context.Context, claim metav1.Object, patch []byte) (*v1.PersistentVolumeClaim, error) {
+	if w.MayWrite != nil {
+		if err := w.MayWrite(); err != nil {
+			return nil, fmt.Errorf("changing claim %s/%s: %w", claim.GetNamespace(), claim.GetName(), err)
+		}
+	}
 	if !w.whole {
 		return w.client.CoreV1().PersistentVolumeClaims(claim.GetNamespace()).
 			Patch(ctx, claim.GetName(), types.StrategicMergePatchType, patch, metav1.PatchOptions{})

@@ -2,6 +2,7 @@ package claimwriter_test
 
 import (
 	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -166,5 +167,22 @@ func TestWhatHoldsForOneVersionIsNotWrittenToAnother(t *testing.T) {
 				t.Errorf("it was written: %v", s.claim)
 			}
 		})
+	}
+}
+
+// A process that may not lead any more leaves the records to the one that does.
+func TestNothingIsWrittenByAProcessThatMayNot(t *testing.T) {
+	s, writer := start(t)
+	late := errors.New("the lease was not renewed in time")
+	writer.MayWrite = func() error { return late }
+	if _, err := writer.Patch(t.Context(), claim(), []byte(`{"metadata":{"uid":"uid-copy","annotations":{"ours":"2"}}}`)); !errors.Is(err, late) {
+		t.Errorf("got %v, want %v", err, late)
+	}
+	if len(s.requests) > 0 {
+		t.Errorf("requests were %v", s.requests)
+	}
+	writer.MayWrite = func() error { return nil }
+	if _, err := writer.Patch(t.Context(), claim(), []byte(`{"metadata":{"uid":"uid-copy","annotations":{"ours":"2"}}}`)); err != nil {
+		t.Error(err)
 	}
 }
