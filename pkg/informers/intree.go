@@ -35,7 +35,12 @@ func handles(driver string, inTree InTree) cache.Indexers {
 		}
 		return pv.Spec.CSI.VolumeHandle
 	}
-	indexers := cache.Indexers{byHandle: index(handleOf)}
+	indexers := cache.Indexers{byHandle: index(handleOf), byClaim: index(func(pv *v1.PersistentVolume) string {
+		if pv.Spec.ClaimRef == nil || handleOf(pv) == "" {
+			return ""
+		}
+		return string(pv.Spec.ClaimRef.UID)
+	})}
 	if _, none := inTree.(noInTree); !none {
 		indexers[byKey] = index(func(pv *v1.PersistentVolume) string {
 			if !inTree.Has(pv) {

@@ -4,6 +4,7 @@ import (
 	v1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/cache"
 
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/wellknown"
@@ -115,6 +116,11 @@ func (s *Set) ProtectedSources() []*v1.PersistentVolumeClaim {
 // PVsOfHandle returns the driver's PVs with that volume handle.
 func (s *Set) PVsOfHandle(handle string) []*v1.PersistentVolume {
 	return s.seen(find[*v1.PersistentVolume](s.PVs, byHandle, handle))
+}
+
+// PVsOfClaim returns the driver's PVs whose claimRef has the uid.
+func (s *Set) PVsOfClaim(uid types.UID) []*v1.PersistentVolume {
+	return s.seen(find[*v1.PersistentVolume](s.PVs, byClaim, string(uid)))
 }
 
 // PVsPerhapsOfHandle is PVsOfHandle with those PVs of the in-tree plugin, too, that do

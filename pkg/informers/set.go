@@ -24,6 +24,7 @@ const (
 	byVolumeName  = "pinned volume name"
 	byProtection  = "protected"
 	byHandle      = "volume handle"
+	byClaim       = "claim of a volume"
 	byKey         = "what is left of the handle in an in-tree PV"
 	byVolume      = "attached volume"
 )

@@ -40,10 +40,14 @@ func (i *Intake) follow(ctx context.Context, k key, claim *v1.PersistentVolumeCl
 }
 
 // owned says whether a PV owns the claim's volume: the one of its name, or the one
-// that it is bound to, whatever its record says now.
+// that it is bound to, whatever its record says now, unless this process has asked the
+// driver for a volume of another name, which that PV does not have.
 func (i *Intake) owned(claim *v1.PersistentVolumeClaim, name string) bool {
-	return volume.Owns(i.Caches.PV(name), claim, i.Driver) ||
-		claim.Spec.VolumeName != "" && volume.Owns(i.Caches.PV(claim.Spec.VolumeName), claim, i.Driver)
+	if volume.Owns(i.Caches.PV(name), claim, i.Driver) {
+		return true
+	}
+	request, bound := i.Ledger.Asked(claim.UID), claim.Spec.VolumeName
+	return bound != "" && (request == nil || request.GetName() == bound) && volume.Owns(i.Caches.PV(bound), claim, i.Driver)
 }
 
 // wanted says whether a volume of ours is still to be made for the claim: it is

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/container-storage-interface/spec/lib/go/csi"
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -262,6 +263,45 @@ func TestAClaimWhosePVIsSavedIsReleased(t *testing.T) {
 			}
 			if a.patches != c.patches || i.dirty.Len() != 0 {
 				t.Errorf("%d patches, want %d; %d claims to be cleaned up", a.patches, c.patches, i.dirty.Len())
+			}
+		})
+	}
+}
+
+// Another process may have given the claim's volume another name, and its PV may have been
+// bound since: that PV says nothing of the volume that this process has asked for.
+func TestOwned(t *testing.T) {
+	pvFor := func(name string, claim *v1.PersistentVolumeClaim) *v1.PersistentVolume {
+		pv := &v1.PersistentVolume{ObjectMeta: metav1.ObjectMeta{Name: name, Annotations: map[string]string{wellknown.ProvisionedBy: driver}}}
+		pv.Spec.CSI = &v1.CSIPersistentVolumeSource{Driver: driver, VolumeHandle: "vol-of-" + name}
+		pv.Spec.ClaimRef = &v1.ObjectReference{Namespace: claim.Namespace, Name: claim.Name, UID: claim.UID}
+		return pv
+	}
+	for _, c := range []struct {
+		name, pv, bound, asked string
+		want                   bool
+	}{
+		{"no PV", "", "", "", false},
+		{"the PV of its volume's name", "pvc-uid-copy", "", "pvc-uid-copy", true},
+		{"bound to a PV of another name", "other-uid-copy", "other-uid-copy", "", true},
+		{"the same, and the driver was asked for that", "other-uid-copy", "other-uid-copy", "other-uid-copy", true},
+		{"the same, and the driver was asked for another one", "other-uid-copy", "other-uid-copy", "pvc-uid-copy", false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			i, claim := behindServer(t, &answers{})
+			claim.Spec.VolumeName = c.bound
+			if c.pv != "" {
+				if err := i.Caches.PVs.GetStore().Add(pvFor(c.pv, claim)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if c.asked != "" {
+				turn, _ := i.Ledger.Take(claim.UID)
+				turn.Answered(turn.Calling(&csi.CreateVolumeRequest{Name: c.asked}), ledger.Lost)
+				turn.Done()
+			}
+			if got := i.owned(claim, "pvc-uid-copy"); got != c.want {
+				t.Errorf("got %t", got)
 			}
 		})
 	}

@@ -197,12 +197,14 @@ func (p *Provisioner) grantsIn(namespace string) []source.Grant {
 func (p *Provisioner) nameFree(claim *v1.PersistentVolumeClaim, name string, before func(waitlist.Object)) verdict.Verdict {
 	before(waitlist.PV(name))
 	before(waitlist.VolumeName(name))
-	pv := p.Caches.PV(name)
-	switch {
-	case pv == nil:
-	case volume.SavedFor(pv, claim, p.Driver.Name):
-		return verdict.Ignored("", "its PV exists")
-	default:
+	// Its PV may have another name: an earlier process may have given volumes other names.
+	for _, pv := range p.Caches.PVsOfClaim(claim.UID) {
+		before(waitlist.PV(pv.Name))
+		if volume.SavedFor(pv, claim, p.Driver.Name) {
+			return verdict.Ignored("", "its PV exists")
+		}
+	}
+	if pv := p.Caches.PV(name); pv != nil {
 		return verdict.Refused(verdict.VolumeNameTaken,
 			"PV %q has the name of this claim's volume but is not its PV; remove that PV, or use a longer --volume-name-uuid-length", name)
 	}

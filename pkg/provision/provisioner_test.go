@@ -259,6 +259,7 @@ func TestPlanVerdicts(t *testing.T) {
 			Kind: verdict.Refuse, Reason: verdict.VolumeNameTaken,
 			Message: `PV "` + name + `" has the name of this claim's volume but is not its PV; remove that PV, or use a longer --volume-name-uuid-length`,
 		}},
+		{"the claim's PV exists under another name", func(w *world) { w.pvs = append(w.pvs, w.pv("other-"+uid, w.claim)) }, verdict.Verdict{Kind: verdict.Ignore, Message: "its PV exists"}},
 		{"the claim's PV exists", func(w *world) { w.pvs = append(w.pvs, w.pv(name, w.claim)) }, verdict.Verdict{Kind: verdict.Ignore, Message: "its PV exists"}},
 		{"delayed binding waits for a node", func(w *world) { w.class.VolumeBindingMode = &later }, verdict.Verdict{Kind: verdict.Ignore, Message: "waits for its first consumer"}},
 		{"delayed binding starts with a node", func(w *world) {
