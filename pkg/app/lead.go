@@ -79,7 +79,7 @@ var errLeaseStale = errors.New("the leader election lease was not renewed in tim
 
 // fresh returns an error unless this process leads, and has renewed the lease not
 // longer ago than it may try to: no other process can have taken it over then. A process
-// that was stopped, or starved, must neither go on calling the driver nor change records.
+// that was stopped, or starved, must neither call the driver nor write to claims.
 func fresh(leads bool, renewed error) error {
 	switch {
 	case !leads:

@@ -55,7 +55,7 @@ type Options struct {
 	// for nothing; 0 or less is never.
 	SnapshotOrphanSweepInterval time.Duration
 	// SourceProtectionRemovalDelay is how long the finalizer stays on a source that no clone
-	// needs and nobody deletes; not negative.
+	// needs and that is not being deleted; not negative.
 	SourceProtectionRemovalDelay time.Duration
 
 	// KubeAPIQPS limits requests to the API server; 0 means no limit of ours.

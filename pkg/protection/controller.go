@@ -78,7 +78,7 @@ type Config struct {
 	// never.
 	SweepEvery time.Duration
 	// RemovalDelay is how long the finalizer stays on a source that no clone needs any more
-	// and nobody deletes: clones made one after the other then do not each write to it.
+	// and that is not being deleted, so that clones made one after the other do not each write to it.
 	RemovalDelay time.Duration
 	// Needs says whether a clone on record may keep its source from going. Whoever can
 	// write to claims can write a record, and must not be able to hold a source that

@@ -175,7 +175,7 @@ func warnOfOldKeys(ctx context.Context, class *storagev1.StorageClass) {
 	}
 }
 
-// call makes one CreateVolume and notes in the ledger what it tells; beside gets the
+// call makes one CreateVolume and records its outcome in the ledger; beside gets the
 // Secret's name here. The contents of the Secret are used for this one call only.
 func (p *Provisioner) call(ctx context.Context, turn *ledger.Turn, req *csi.CreateVolumeRequest, with credentials, beside ledger.Beside) (*csi.CreateVolumeResponse, error) {
 	beside.Secret = with.ref.String()

@@ -14,7 +14,7 @@ import (
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/wellknown"
 )
 
-// remove deletes a volume for which no PV can be saved; kept says why it was not deleted.
+// remove deletes a volume for which no PV can be saved; kept is the reason why it was not deleted.
 // A volume is deleted only if its reclaim policy is Delete, the API server has no PV of its
 // name that could be its own, no PV has its handle, and no other claim on record that wants
 // a volume has its name (docs/reliability.md, "The reclaim policy").

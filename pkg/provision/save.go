@@ -51,7 +51,7 @@ func (p *Provisioner) savePV(ctx context.Context, turn *ledger.Turn, in volume.I
 	klog.FromContext(ctx).V(2).Info("Volume provisioned", "pv", klog.KObj(pv), "volumeID", in.Handle(), "claimWanted", wanted)
 	if !wanted {
 		p.Figures.CleanedUp()
-		p.tellRetained(in, pv.Name)
+		p.eventRetained(in, pv.Name)
 	}
 	return pv, nil
 }

@@ -95,7 +95,7 @@ func (p *Provisioner) conclude(ctx context.Context, turn *ledger.Turn, in volume
 		user = fmt.Sprintf("PV %q has it", pvs[0].Name)
 	}
 	if user != "" {
-		p.tellOwner(in, verdict.Refused(verdict.VolumeKept, "volume %q was not deleted because %s", handle, user))
+		p.eventForVolume(in, verdict.Refused(verdict.VolumeKept, "volume %q was not deleted because %s", handle, user))
 		return nil
 	}
 	err := p.unusable(in)
@@ -112,7 +112,7 @@ func (p *Provisioner) conclude(ctx context.Context, turn *ledger.Turn, in volume
 	case kept != "":
 		p.Figures.KeptWithoutPV()
 		klog.FromContext(ctx).Info("Volume kept without a PV", "volumeID", handle, "because", kept, "err", err)
-		p.tellOwner(in, verdict.Refused(verdict.VolumeKept,
+		p.eventForVolume(in, verdict.Refused(verdict.VolumeKept,
 			"no PV could be saved for volume %q (CSI name %q), and it was not deleted because %s; if no PV has it, create one, or delete the volume in the storage backend: %v", handle, name, kept, err))
 	default:
 		turn.Removed()
@@ -134,8 +134,8 @@ func (p *Provisioner) unusable(in volume.Input) error {
 	return nil
 }
 
-// tellRetained tells that a volume is kept although its claim does not want it.
-func (p *Provisioner) tellRetained(in volume.Input, pv string) {
+// eventRetained sends an event that a volume stays although its claim does not want it.
+func (p *Provisioner) eventRetained(in volume.Input, pv string) {
 	if in.ReclaimPolicy != v1.PersistentVolumeReclaimRetain {
 		return
 	}
@@ -143,12 +143,12 @@ func (p *Provisioner) tellRetained(in volume.Input, pv string) {
 	if cached := p.Caches.Claim(in.Claim.Namespace, in.Claim.Name); cached != nil && cached.UID == in.Claim.UID && cached.DeletionTimestamp == nil {
 		why = fmt.Sprintf("the claim was bound to PV %q meanwhile; the next claim of this name is bound to PV %q unless that is deleted", cached.Spec.VolumeName, pv)
 	}
-	p.tellOwner(in, verdict.Noted(verdict.VolumeRetained, "PV %q keeps volume %q, because its reclaim policy is Retain: %s", pv, in.Handle(), why))
+	p.eventForVolume(in, verdict.Noted(verdict.VolumeRetained, "PV %q keeps volume %q, because its reclaim policy is Retain: %s", pv, in.Handle(), why))
 }
 
-// tellOwner tells of a volume on its claim, and on its StorageClass if the claim is deleted:
+// eventForVolume sends an event about a volume on its claim, and on its StorageClass if the claim is deleted:
 // its events are then hard to find, or refused in a namespace that is being deleted.
-func (p *Provisioner) tellOwner(in volume.Input, v verdict.Verdict) {
+func (p *Provisioner) eventForVolume(in volume.Input, v verdict.Verdict) {
 	cached := p.Caches.Claim(in.Claim.Namespace, in.Claim.Name)
 	exists := cached != nil && cached.UID == in.Claim.UID
 	if exists {

@@ -180,7 +180,7 @@ func Catalogue() []Entry {
 		{CleaningUp, Normal, claim, "The claim was deleted, or bound to another PV, while its volume may exist. The driver is asked for the volume; what it has gets its PV, and the reclaim policy decides.", "Nothing."},
 		{CleanUpBlocked, Warning, claim, "The volume of a deleted claim cannot be cleaned up now.", "See docs/troubleshooting.md for the way out. It is tried again by itself."},
 		{VolumeKept, Warning, claim, "A volume was kept without a PV of its own: another PV has it, or no PV can be saved for it and its reclaim policy is Retain. If the claim is deleted, its StorageClass has the event, too.", "Check the PV named in the event; or create a PV for the volume, or delete it in the storage backend."},
-		{VolumeRetained, Normal, claim, "The claim was deleted, or bound to another PV, while its volume was made, and the reclaim policy is Retain: the volume stays, and has a PV. If the claim is deleted, its StorageClass has the event, too.", "Nothing; or delete the PV and the volume when nobody needs its content."},
+		{VolumeRetained, Normal, claim, "The claim was deleted, or bound to another PV, while its volume was made, and the reclaim policy is Retain: the volume stays, and has a PV. If the claim is deleted, its StorageClass has the event, too.", "Nothing; or delete the PV and the volume when its content is not needed."},
 		{Provisioning, Normal, claim, "Provisioning has begun, or is left to an external populator.", "Nothing."},
 		{ProvisioningFailed, Warning, claim, "An attempt failed; the text says why.", "Read the text. It is tried again by itself."},
 		{ProvisioningDone, Normal, claim, "The volume exists and its PV is saved.", "Nothing."},
