@@ -141,6 +141,9 @@ func (p *Provisioner) eventRetained(in volume.Input, pv string) {
 	}
 	why := "the claim was deleted before it used the volume"
 	if cached := p.Caches.Claim(in.Claim.Namespace, in.Claim.Name); cached != nil && cached.UID == in.Claim.UID && cached.DeletionTimestamp == nil {
+		if cached.Spec.VolumeName == pv {
+			return // it was bound when an earlier request had saved the PV
+		}
 		why = fmt.Sprintf("the claim was bound to PV %q meanwhile; the next claim of this name is bound to PV %q unless that is deleted", cached.Spec.VolumeName, pv)
 	}
 	p.eventForVolume(in, verdict.Noted(verdict.VolumeRetained, "PV %q keeps volume %q, because its reclaim policy is Retain: %s", pv, in.Handle(), why))
