@@ -66,6 +66,7 @@ func TestWhatASecretContainsIsNeverShown(t *testing.T) {
 	echoing := env.Faults.On("CreateVolume").Decide(echo(codes.Internal))
 	env.Create(env.Claim("doomed"))
 	env.WaitEvent("doomed", "ProvisioningFailed")
+	doomedPV := "pvc-" + string(env.Get("doomed").UID)
 	env.Delete("doomed")
 	env.WaitEvent("doomed", "CleanUpBlocked")
 	first := p.Log()
@@ -79,6 +80,7 @@ func TestWhatASecretContainsIsNeverShown(t *testing.T) {
 	})
 	echoing.Remove()
 	env.WaitGone("doomed")
+	env.WaitPVGone(doomedPV)
 	pv := env.PV("data").Name
 	env.Faults.On("DeleteVolume").Next(2).Decide(echo(codes.Internal))
 	env.Delete("data")

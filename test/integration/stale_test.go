@@ -51,7 +51,9 @@ func TestACallThatIsOpenIsAwaitedAlthoughAHandleIsKnown(t *testing.T) {
 func TestAFrozenLeaderStartsNothingWhenItWakesUp(t *testing.T) {
 	t.Parallel()
 	env := kit.New(t)
-	leader, standby := twoProvisioners(env, shortLease()...)
+	// No call is about to be sent when the leader is frozen, and all are due when another one
+	// leads: the lease takes as long.
+	leader, standby := twoProvisioners(env, append(shortLease(), "--retry-interval-start=4s", "--retry-interval-max=4s")...)
 	busy := env.Faults.On("CreateVolume").Fail(codes.Aborted, "busy")
 	const count = 30
 	var names []string
@@ -69,6 +71,9 @@ func TestAFrozenLeaderStartsNothingWhenItWakesUp(t *testing.T) {
 		}
 		return nil
 	})
+	if err := env.Faults.WaitIdle(env.Ctx); err != nil {
+		t.Fatal(err)
+	}
 	leader.Signal(syscall.SIGSTOP)
 	busy.Remove()
 	env.Delete(names...)
