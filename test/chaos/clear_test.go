@@ -50,7 +50,7 @@ func (w *world) clearRetained() findings {
 	})
 }
 
-// bury deletes the volumes that are retained, and those that nobody could know of, so that
+// bury deletes the volumes that are retained, and those that are excused, so that
 // the kit's books are right, and returns the latter. Nothing may be left then.
 func (w *world) bury() (excused []string) {
 	promises := w.promises()
@@ -74,7 +74,7 @@ func (w *world) bury() (excused []string) {
 type remains struct {
 	findings
 	figures figures
-	// excused are volumes that nobody could know of.
+	// excused are volumes that no provisioner can know of.
 	excused []string
 }
 

@@ -57,7 +57,7 @@ func pvsByName(pvs ...*v1.PersistentVolume) map[string]*v1.PersistentVolume {
 // kept is the promise for a volume that must be retained.
 var kept = promise{name: "n", retained: true, mayStay: true}
 
-// judged is a scene and what is to be found in it.
+// judged is a scene with the findings that are expected.
 type judged struct {
 	scene scene
 	want  []string // a part of each finding

@@ -28,7 +28,7 @@ type promise struct {
 	recreated string
 }
 
-// usedPVs returns the names of the PVs that claims are bound to, or are to be bound to.
+// usedPVs returns the names of the PVs that claims are bound to, or will be bound to.
 func (s scene) usedPVs() map[string]bool {
 	used := map[string]bool{}
 	for i := range s.claims {

@@ -73,8 +73,8 @@ func await[T any](t *testing.T, moment <-chan T, what string) T {
 // usualDelay.
 const atOnce = 10 * time.Second
 
-// usualDelay is for tests that show that something does not wait for the removal of finalizers
-// that nobody needs: the kit's delay is too short for that.
+// usualDelay is for tests that show that something does not wait for the delayed removal of a
+// source's finalizer: the kit's delay is too short for that.
 const usualDelay = "--source-protection-removal-delay=30s"
 
 // leave deletes sources that nobody clones any more: they must go without

@@ -35,8 +35,8 @@ func untilSeen(env *kit.Env) {
 
 // deleteUnknown creates claim "data" and deletes it after a call for it was lost. Calls are
 // lost until the provisioner has seen the deletion, so all later ones are clean-ups. It
-// returns the name of the volume, and when the claim is gone. made says whether the lost
-// calls have made the volume; then, what the driver answers afterwards.
+// returns the name of the volume, and when the claim is gone. With made the lost calls have
+// made the volume; then is what the driver answers afterwards.
 func deleteUnknown(t *testing.T, env *kit.Env, made bool, options []kit.ClaimOption, then ...func(faults.Selector) *faults.Rule) (volume string, gone <-chan time.Time) {
 	t.Helper()
 	ours := env.Faults.On("CreateVolume").When(inNamespace(env.Namespace))
