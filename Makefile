@@ -3,6 +3,7 @@
 
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 IMAGE ?= csi-clone-provisioner:$(VERSION)
+DEMO_IMAGE ?= csi-clone-provisioner-demo:dev
 PROGRAM ?= bin/csi-clone-provisioner
 # A docker without its engine is no use; asked only when an image is to be made.
 IMAGE_TOOL ?= $(shell if docker info >/dev/null 2>&1; then echo docker; else command -v buildah || echo docker; fi)
@@ -29,7 +30,7 @@ export GOWORK = off
 comma := ,
 
 .DEFAULT_GOAL := help
-.PHONY: help build programs control-plane demo demo-stop node node-shell node-stop e2e check test unit fuzz sanity integration chaos \
+.PHONY: help build programs control-plane demo demo-stop demo-image node node-shell node-stop e2e check test unit fuzz sanity integration chaos \
 	bench bench-memory bench-topology lint verify vendor generate image images image-check sbom release clean
 
 help: ## list the targets
@@ -46,24 +47,39 @@ programs: build ## compile the provisioner, the demo, its CSI driver and the pro
 control-plane: ## compile etcd, kube-apiserver and the rest for demo and tests (once; up to 10 minutes)
 	hack/control-plane.sh
 
-# Pods take root on Linux. Where the node cannot be compiled the demo does without it.
-demo: ## clone a volume on a real control plane, as root with real pods (KEEP=1 leaves it running, PODS=no: no pods, SEED=n repeats the data then)
+# A variable CONTEXT of the user's shell must not lead the demo into a cluster. Pods need root
+# on Linux. Where the node cannot be compiled the demo does without it.
+demo: ## clone a volume on a real control plane, as root with real pods (KEEP=1 leaves it running, PODS=no: no pods, SEED=n repeats the data then; CONTEXT=name: in that cluster of your kubeconfig)
+ifeq ($(origin CONTEXT),command line)
+	$(GO_BUILD) -o bin/demo ./hack/demo
+	@bin/demo -context '$(CONTEXT)'
+else
 	@$(STAGE) programs $(SUBMAKE) programs
 	@$(STAGE) control-plane $(SUBMAKE) control-plane
 	@if [ "$$(id -u)" = 0 ] && [ "$$PODS" != no ]; then $(STAGE) node hack/node.sh || true; fi
 	@bin/demo
+endif
 
-demo-stop: ## stop and remove what KEEP=1 make demo left running
+demo-stop: ## stop and remove what KEEP=1 make demo left running (CONTEXT=name: in that cluster)
+ifeq ($(origin CONTEXT),command line)
+	$(GO_BUILD) -o bin/demo ./hack/demo
+	@bin/demo -context '$(CONTEXT)' -remove
+else
 	@found=; for stop in "$${TMPDIR:-/tmp}"/csi-clone-cluster-*/stop.sh "$${TMPDIR:-/tmp}"/csi-clone-node-*/stop.sh; do \
 		if [ -e "$$stop" ]; then found=yes; "$$stop" || exit 1; fi; \
 	done; \
 	if [ -z "$$found" ]; then echo "nothing was left running"; fi
+endif
 
-node: ## bring up a cluster with a node that runs pods, the demo driver and the provisioner (root; once 5 minutes)
+demo-image: ## build the image for make demo CONTEXT=name (DEMO_IMAGE=name; its base, with a shell, is pulled)
+	GOOS=linux $(GO_BUILD) -o bin/demo-image/ ./cmd/csi-clone-provisioner ./hack/demodriver/cmd/demo-csi-driver
+	$(IMAGE_TOOL) build $(IMAGE_FLAGS) -f hack/demo/cluster/Dockerfile -t $(DEMO_IMAGE) bin/demo-image
+
+node: ## bring up a cluster with a node that runs pods, the demo driver and the provisioner (root; once 5 minutes; BARE=yes: without the last two)
 	@$(STAGE) programs $(SUBMAKE) programs
 	@$(STAGE) control-plane $(SUBMAKE) control-plane
 	@$(STAGE) node hack/node.sh
-	@bin/node up
+	@bin/node $(if $(BARE),bare,up)
 
 node-shell: ## a shell in the node that is up, with kubectl and ctr (CMD='kubectl get pods -A' runs a command)
 	@for enter in "$${TMPDIR:-/tmp}"/csi-clone-node-*/enter.sh; do \

@@ -41,8 +41,7 @@ func (d *demo) leaveRunning() error {
 	if err := d.cluster.Release(); err != nil {
 		return err
 	}
-	d.out.text("export KUBECONFIG=" + d.kubeconfig)
-	d.out.text(d.kubectl + " get pvc,pv -n " + namespace)
+	d.out.text(d.kubectl + " " + d.target + " get pvc,pv -n " + namespace)
 	d.out.text("logs:    " + d.file("*.log"))
 	d.out.good("stop it: make demo-stop, or %s", stop)
 	return nil

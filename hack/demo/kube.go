@@ -13,9 +13,14 @@ import (
 
 // runKubectl shows a command and what it prints.
 func (d *demo) runKubectl(ctx context.Context, args ...string) error {
+	return d.feedKubectl(ctx, "", args...)
+}
+
+// feedKubectl is runKubectl for a command that reads from its standard input.
+func (d *demo) feedKubectl(ctx context.Context, input string, args ...string) error {
 	d.out.line(bold, "    $ kubectl "+strings.Join(args, " "))
-	command := exec.CommandContext(ctx, d.kubectl, append([]string{"--kubeconfig=" + d.kubeconfig}, args...)...)
-	command.Dir = d.root
+	command := exec.CommandContext(ctx, d.kubectl, append([]string{d.target}, args...)...)
+	command.Dir, command.Stdin = d.root, strings.NewReader(input)
 	out, err := command.CombinedOutput()
 	d.out.text(string(out))
 	if err != nil {
@@ -38,7 +43,7 @@ func (d *demo) awaitBound(ctx context.Context, claim string) (*v1.PersistentVolu
 		return nil
 	})
 	if err != nil {
-		return nil, fmt.Errorf("after %.0f s: %w; see %s", time.Since(began).Seconds(), err, d.file("csi-clone-provisioner.log"))
+		return nil, fmt.Errorf("after %.0f s: %w; see %s", time.Since(began).Seconds(), err, d.logs)
 	}
 	return d.pvOf(ctx, claim)
 }

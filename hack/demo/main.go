@@ -4,6 +4,8 @@
 //	make demo            run it; everything is stopped and removed at the end
 //	KEEP=1 make demo     leave the cluster running; stop it with make demo-stop
 //	SEED=42 make demo    write the same data as another run
+//	make demo CONTEXT=x  run it in a cluster that exists, the one of a context of the
+//	                     kubeconfig; all of it is removed at the end
 //
 // As root on Linux real pods write and read the volumes, on a node in namespaces of its
 // own. Other users see the same story without pods (PODS=no: in any case); the volumes
@@ -15,6 +17,7 @@ package main
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"os"
 	"os/signal"
@@ -31,11 +34,11 @@ func main() {
 	// A second Ctrl-C ends the demo at once; the kernel then ends its processes.
 	context.AfterFunc(ctx, stop)
 	out := newPrinter(os.Stdout)
-	code, err := tell(ctx, out)
+	code, err := show(ctx, out)
 	switch {
 	case err == nil:
 	case ctx.Err() != nil:
-		out.note("interrupted; everything is stopped and removed")
+		out.note("interrupted: %v", err)
 		code = 130
 	default:
 		out.bad(fmt.Sprintf("the demo failed: %v", err))
@@ -44,11 +47,20 @@ func main() {
 	os.Exit(code)
 }
 
-// tell tells the story in the form that can be told here. The code is that of the process
-// which told it in a sandbox and has said itself what went wrong.
-func tell(ctx context.Context, out *printer) (int, error) {
+// show runs the demo in the form that is asked for, or possible here. The code is that of the
+// process that ran it in a sandbox and has said itself what went wrong.
+func show(ctx context.Context, out *printer) (int, error) {
 	if here, inside := sandbox.Inside(); inside {
-		return 0, tellWithPods(ctx, out, here)
+		return 0, runOnNode(ctx, out, here)
+	}
+	cluster := flag.String("context", "", "run the demo in the cluster of this context of the kubeconfig")
+	remove := flag.Bool("remove", false, "only remove from that cluster what an earlier demo left there")
+	flag.Parse()
+	switch {
+	case *cluster != "" && *remove:
+		return 0, removeFromCluster(ctx, out, *cluster)
+	case *cluster != "":
+		return 0, runInCluster(ctx, out, *cluster)
 	}
 	if err := podsPossible(sandbox.Possible); err != nil {
 		out.note("without pods, because %v", err)

@@ -23,7 +23,7 @@ const (
 )
 
 // cloneMuch clones a gibibyte and compares the time with that of copying it.
-func (s *podStory) cloneMuch(ctx context.Context) error {
+func (s *nodeStory) cloneMuch(ctx context.Context) error {
 	s.out.heading("Cloning 1 GiB on %s", s.station.FileSystem)
 	if err := s.runKubectl(ctx, "apply", "-f", manifests+"much.yaml"); err != nil {
 		return err
@@ -69,7 +69,7 @@ func (s *podStory) cloneMuch(ctx context.Context) error {
 }
 
 // usedBytes returns how much of the volumes' file system is in use.
-func (s *podStory) usedBytes() (int64, error) {
+func (s *nodeStory) usedBytes() (int64, error) {
 	volumes, err := os.Open(s.station.Volumes())
 	if err != nil {
 		return 0, fmt.Errorf("looking at the volumes: %w", err)
@@ -88,7 +88,7 @@ func (s *podStory) usedBytes() (int64, error) {
 
 // copyMuch copies the file of the clone to the same file system and returns how long that
 // took, to the disk.
-func (s *podStory) copyMuch(handle string) (took time.Duration, err error) {
+func (s *nodeStory) copyMuch(handle string) (took time.Duration, err error) {
 	found, err := filepath.Glob(filepath.Join(s.station.Volumes(), "volumes", handle, "*", muchFile))
 	if err != nil || len(found) != 1 {
 		return 0, errors.Join(fmt.Errorf("looking for %s in volume %q: found %v", muchFile, handle, found), err)

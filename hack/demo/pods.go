@@ -10,8 +10,6 @@ import (
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
-
-	"github.com/csi-clone-provisioner/csi-clone-provisioner/test/kit/node"
 )
 
 // mount says where a pod sees a claim's volume.
@@ -21,7 +19,7 @@ type mount struct{ claim, path string }
 // fails.
 func (s *podStory) runPod(ctx context.Context, name, script string, mounts ...mount) error {
 	container := v1.Container{
-		Name: "main", Image: node.Busybox, ImagePullPolicy: v1.PullNever,
+		Name: "main", Image: s.image, ImagePullPolicy: s.pull,
 		Command: []string{"/bin/sh", "-ec", script},
 	}
 	pod := &v1.Pod{

@@ -12,16 +12,14 @@ import (
 	v1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-
-	"github.com/csi-clone-provisioner/csi-clone-provisioner/hack/station"
-	"github.com/csi-clone-provisioner/csi-clone-provisioner/test/kit/sandbox"
 )
 
-// podStory is the story told with real pods.
+// podStory is what all stories with pods have in common.
 type podStory struct {
 	*demo
-	here    sandbox.Here
-	station *station.Station
+	// image is what the pods run; it has a shell. pull says when the node is to get it.
+	image string
+	pull  v1.PullPolicy
 }
 
 // The pods of the story.
@@ -30,38 +28,6 @@ const (
 	readerPod  = "reader"
 	witnessPod = "witness"
 )
-
-// tellWithPods tells the story in a sandbox. Whatever happens, everything is stopped when
-// it returns, unless it went well and was to be kept.
-func tellWithPods(ctx context.Context, out *printer, here sandbox.Here) error {
-	d, err := newDemo(out)
-	if err != nil {
-		return err
-	}
-	s := &podStory{demo: d, here: here}
-	out.note("a volume that a pod has written is cloned, and another pod reads the clone; Ctrl-C stops and removes everything")
-	steps := []step{
-		s.start, s.write, s.cloneInUse, s.endWriter, s.read, s.dropSource, s.cloneMuch,
-	}
-	for _, tell := range steps {
-		if err = tell(ctx); err != nil {
-			break
-		}
-	}
-	return errors.Join(err, s.end(ctx, err == nil))
-}
-
-func (s *podStory) start(ctx context.Context) error {
-	s.out.heading("Starting a control plane, a node with containerd, the demo CSI driver and csi-clone-provisioner")
-	var err error
-	s.station, err = station.Start(ctx, station.Options{Here: s.here, Root: s.root, Log: s.out.note})
-	if err != nil {
-		return err
-	}
-	s.cluster, s.client, s.kubeconfig = s.station.Cluster, s.station.Client, s.station.Kubeconfig
-	s.kubectl = s.cluster.Binary("kubectl")
-	return s.runKubectl(ctx, "get", "nodes,csidrivers")
-}
 
 func (s *podStory) write(ctx context.Context) error {
 	s.out.heading("A pod writes files into claim %s, and goes on running", sourceName)
@@ -201,34 +167,6 @@ func (s *podStory) dropSource(ctx context.Context) error {
 	}
 	s.out.good("another pod reads all %d files of the clone, checksums as they were in the source", len(clone))
 	return nil
-}
-
-// end stops everything, or leaves it running and says how to stop it.
-func (s *podStory) end(ctx context.Context, well bool) error {
-	if s.station == nil {
-		return nil
-	}
-	if well && s.keep {
-		s.out.heading("Leaving everything running (KEEP=1)")
-		s.out.text("make node-shell CMD='kubectl get pods,pvc,pv -n " + namespace + "'")
-		s.out.text("logs:    " + s.file("*.log"))
-		s.out.good("stop it: make demo-stop")
-		if err := s.here.Release(); err != nil {
-			return errors.Join(err, s.station.Stop())
-		}
-		<-ctx.Done()
-		return s.station.Stop()
-	}
-	s.out.heading("Stopping everything")
-	if !well && ctx.Err() == nil {
-		s.station.KeepLogs()
-		s.showTroubledPods(context.WithoutCancel(ctx))
-	}
-	err := s.station.Stop()
-	if well && err == nil {
-		s.out.good("no process, mount or file is left; the demo went well")
-	}
-	return err
 }
 
 // showTroubledPods shows the events of the story's namespace.

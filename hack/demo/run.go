@@ -28,8 +28,10 @@ type demo struct {
 	out     *printer
 	root    string
 	kubectl string
-	// kubeconfig is the administrator's.
-	kubeconfig string
+	// target is the argument that says which cluster kubectl talks to.
+	target string
+	// logs says where the log of the provisioner is.
+	logs string
 	// keep leaves the cluster running at the end.
 	keep bool
 	// seed is what the data in the source volume come from.
@@ -60,12 +62,18 @@ func run(ctx context.Context, out *printer) error {
 		d.startControlPlane, d.startDriver, d.startProvisioner, d.createSource, d.fillSource,
 		d.createClone, d.showObjects, d.compareContent, d.changeClone, d.deleteSource,
 	}
-	for _, tell := range steps {
-		if err = tell(ctx); err != nil {
-			break
+	err = runSteps(ctx, steps)
+	return errors.Join(err, d.end(ctx, err == nil))
+}
+
+// runSteps ends with the first step that fails.
+func runSteps(ctx context.Context, steps []step) error {
+	for _, run := range steps {
+		if err := run(ctx); err != nil {
+			return err
 		}
 	}
-	return errors.Join(err, d.end(ctx, err == nil))
+	return nil
 }
 
 func newDemo(out *printer) (*demo, error) {

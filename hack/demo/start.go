@@ -28,9 +28,11 @@ func (d *demo) startControlPlane(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if d.kubeconfig, err = d.cluster.Kubeconfig("admin"); err != nil {
+	kubeconfig, err := d.cluster.Kubeconfig("admin")
+	if err != nil {
 		return err
 	}
+	d.target, d.logs = "--kubeconfig="+kubeconfig, d.file("csi-clone-provisioner.log")
 	d.client, err = d.cluster.Client()
 	return err
 }
@@ -103,7 +105,7 @@ func (d *demo) startProvisioner(ctx context.Context) error {
 }
 
 // patience is how long a condition may take; each takes a second or less.
-const patience = time.Minute
+const patience = 3 * time.Minute
 
 // await waits until check returns nil. It gives up at once if the process ends,
 // which may be nil.

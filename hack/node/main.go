@@ -2,6 +2,7 @@
 // and containerd, the demo CSI driver and the provisioner, in namespaces of their own.
 //
 //	make node          bring it up and leave it running
+//	make node BARE=yes a node without driver and provisioner
 //	make node-shell    a shell in it; CMD='kubectl get pods -A' runs a command
 //	make node-stop     stop it and remove all of it
 //	make e2e           bring it up, run Kubernetes' storage tests against it, stop it
@@ -14,6 +15,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/test/kit/sandbox"
@@ -37,20 +39,20 @@ func exitCode() int {
 	return code
 }
 
-const usage = `usage: node up | node e2e [-focus PATTERN] [-procs N] [-keep-logs DIR]`
+const usage = `usage: node up | node bare | node e2e [-focus PATTERN] [-procs N] [-keep-logs DIR]`
 
 func run(ctx context.Context, args []string) (int, error) {
-	if len(args) == 0 || args[0] != "up" && args[0] != "e2e" {
+	if len(args) == 0 || !slices.Contains([]string{"up", "bare", "e2e"}, args[0]) {
 		return 2, fmt.Errorf("%v is no command; %s", args, usage)
 	}
 	here, inside := sandbox.Inside()
 	switch {
 	case !inside:
 		return outside(ctx)
-	case args[0] == "up":
-		return 0, up(ctx, here)
-	default:
+	case args[0] == "e2e":
 		return e2e(ctx, here, args[1:])
+	default:
+		return 0, up(ctx, here, args[0] == "bare")
 	}
 }
 

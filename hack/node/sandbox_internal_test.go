@@ -23,7 +23,7 @@ const (
 	// ownerVariable makes this program the owner of a sandbox, to be killed by a test.
 	ownerVariable = "TEST_SANDBOX_OWNER"
 	// limit is for what must happen; it takes a second or less.
-	limit = time.Minute
+	limit = 3 * time.Minute
 )
 
 // TestMain lets this program be what tests start in a sandbox.

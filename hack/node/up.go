@@ -23,17 +23,30 @@ The node runs. In it (its network and mounts are not those of this machine):
 stop it and remove all of it: make node-stop
 `
 
-// up starts everything and leaves it running until it is told to end.
-func up(ctx context.Context, here sandbox.Here) error {
+// howToDemo says what to do with a bare node. [1] image of the demo.
+const howToDemo = `
+The node runs, with nothing of this project but an image. In it the demo for clusters that exist:
+
+  make node-shell CMD='make demo CONTEXT=development DEMO_IMAGE=%[1]s'
+
+stop it and remove all of it: make node-stop
+`
+
+// up starts everything, or only the node, and leaves it running until it gets a signal.
+func up(ctx context.Context, here sandbox.Here, bare bool) error {
 	root, err := repo.Root()
 	if err != nil {
 		return err
 	}
-	s, err := station.Start(ctx, station.Options{Here: here, Root: root, Log: say})
+	s, err := station.Start(ctx, station.Options{Here: here, Root: root, Bare: bare, Log: say})
 	if err != nil {
 		return err
 	}
-	fmt.Printf(howTo, here.Dir, node.Busybox, station.DriverName)
+	if bare {
+		fmt.Printf(howToDemo, node.Demo)
+	} else {
+		fmt.Printf(howTo, here.Dir, node.Busybox, station.DriverName)
+	}
 	if err := here.Release(); err != nil {
 		return fmt.Errorf("%w (%w)", err, s.Stop())
 	}

@@ -12,7 +12,7 @@ import (
 )
 
 // patience is how long a condition may take; each takes a second or less.
-const patience = time.Minute
+const patience = 3 * time.Minute
 
 // awaitDriver waits until the kubelet has told the API server of the driver: pods with
 // volumes of it may be scheduled then.

@@ -18,7 +18,7 @@ const (
 )
 
 // stopGrace is how long the provisioner may take to end.
-const stopGrace = 30 * time.Second
+const stopGrace = 3 * time.Minute
 
 // StartProvisioner starts the provisioner with further arguments, in the place of one that
 // runs.

@@ -37,6 +37,9 @@ type Options struct {
 	Root string
 	// Images are further names of the images, see package node.
 	Images map[string]string
+	// Bare leaves out driver, provisioner and csi-snapshotter. The programs of the first two
+	// are in the image node.Demo then.
+	Bare bool
 	// Log is told about progress, in printf form.
 	Log func(format string, args ...any)
 }
@@ -108,14 +111,20 @@ func (s *Station) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	_, err = node.Start(ctx, node.Options{
-		Cluster: s.Cluster, Binaries: binaries, Dir: s.opts.Here.Dir, Images: s.opts.Images, Log: s.opts.Log,
-	})
-	if err != nil {
+	options := node.Options{Cluster: s.Cluster, Binaries: binaries, Dir: s.opts.Here.Dir, Images: s.opts.Images, Log: s.opts.Log}
+	provisioner := func(ctx context.Context) error { return s.StartProvisioner(ctx) }
+	steps := []func(context.Context) error{s.startDriver, provisioner, s.startSnapshotter, s.awaitDriver}
+	if s.opts.Bare {
+		program, err := repo.Provisioner(s.opts.Root)
+		if err != nil {
+			return err
+		}
+		options.Programs, steps = []string{program, s.driverProgram()}, nil
+	}
+	if _, err = node.Start(ctx, options); err != nil {
 		return err
 	}
-	provisioner := func(ctx context.Context) error { return s.StartProvisioner(ctx) }
-	for _, step := range []func(context.Context) error{s.startDriver, provisioner, s.startSnapshotter, s.awaitDriver} {
+	for _, step := range steps {
 		if err := step(ctx); err != nil {
 			return err
 		}
@@ -162,11 +171,13 @@ func (s *Station) launch(name, path string, args ...string) (*process.Process, e
 	})
 }
 
+func (s *Station) driverProgram() string { return filepath.Join(s.opts.Root, "bin", "demo-csi-driver") }
+
 func (s *Station) startDriver(ctx context.Context) error {
 	if err := s.Cluster.Apply(ctx, csiDriver); err != nil {
 		return err
 	}
-	p, err := s.launch("demo-csi-driver", filepath.Join(s.opts.Root, "bin", "demo-csi-driver"),
+	p, err := s.launch("demo-csi-driver", s.driverProgram(),
 		"--endpoint=unix://"+s.Socket(), "--driver-name="+DriverName, "--dir="+s.Volumes(), "--node-id="+node.Name,
 		"--topology="+topologyKey+"=here", "--shared-topology",
 		"--publish-mode=mount", "--loop-devices", "--modify-volumes", "--no-sync",

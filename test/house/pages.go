@@ -66,6 +66,7 @@ func strangeFlags() []string {
 			"all-namespaces", "as", "field-selector", "for", "previous", "replicas", "since", "sort-by", "type",
 		},
 		[]string{"event-ttl"}, // of kube-apiserver; its --feature-gates is called like ours
+		[]string{"build-arg"}, // of docker build
 		[]string{"list"},      // of hack/fuzz.sh
 		[]string{"full"},      // of hack/reproducible.sh
 	)

@@ -29,11 +29,20 @@ func (n *Node) images() ([]image, error) {
 	agnhost.files = maps.Clone(base.files)
 	agnhost.files["agnhost"] = n.binary("agnhost")
 	agnhost.names, agnhost.entrypoint = n.names(Agnhost), []string{"/agnhost"}
-	return []image{
+	images := []image{
 		{names: n.names(Pause), entrypoint: []string{"/pause"}, files: map[string]string{"pause": n.binary("pause")}},
 		base,
 		agnhost,
-	}, nil
+	}
+	if len(n.opts.Programs) > 0 {
+		demo := base
+		demo.names, demo.files = n.names(Demo), maps.Clone(base.files)
+		for _, path := range n.opts.Programs {
+			demo.files[filepath.Base(path)] = path
+		}
+		images = append(images, demo)
+	}
+	return images, nil
 }
 
 // names returns the names of an image.

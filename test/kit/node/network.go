@@ -22,14 +22,15 @@ const (
 	kubeletTCP = 10250
 )
 
-// networkConfig is for containerd's CNI. Without a default route pods reach the node and
-// one another, and nothing else. %s: where addresses given out are noted.
+// networkConfig is for containerd's CNI. Without a default route pods reach the node, one
+// another and the API server's service, and nothing else. %[1]q: the bridge; %[2]q: its
+// network; %[3]q: where addresses given out are noted; %[4]q: the service's address.
 const networkConfig = `{
   "cniVersion": "1.0.0",
   "name": "pods",
   "plugins": [{
-    "type": "bridge", "bridge": %q, "isGateway": true, "ipMasq": false,
-    "ipam": {"type": "host-local", "ranges": [[{"subnet": %q}]], "dataDir": %q}
+    "type": "bridge", "bridge": %[1]q, "isGateway": true, "ipMasq": false,
+    "ipam": {"type": "host-local", "ranges": [[{"subnet": %[2]q}]], "dataDir": %[3]q, "routes": [{"dst": %[4]q}]}
   }]
 }
 `
@@ -43,7 +44,7 @@ func (n *Node) makeNetwork() error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return fmt.Errorf("configuring the pods' network: %w", err)
 	}
-	config := fmt.Appendf(nil, networkConfig, bridge, podNetwork, n.file("cni-addresses"))
+	config := fmt.Appendf(nil, networkConfig, bridge, podNetwork, n.file("cni-addresses"), serviceIP+"/32")
 	if err := os.WriteFile(filepath.Join(dir, "10-pods.conflist"), config, 0o644); err != nil {
 		return fmt.Errorf("configuring the pods' network: %w", err)
 	}
@@ -66,14 +67,32 @@ func makeBridge() error {
 		return code
 	}
 	return errors.Join(
-		setAddress(socket, unix.SIOCSIFADDR, nodeIP),
-		setAddress(socket, unix.SIOCSIFNETMASK, podMask),
+		setHardwareAddress(socket),
+		setAddress(socket, bridge, unix.SIOCSIFADDR, nodeIP),
+		setAddress(socket, bridge, unix.SIOCSIFNETMASK, podMask),
 		switchOn(socket),
 	)
 }
 
-func setAddress(socket int, what uint, address string) error {
-	request, err := unix.NewIfreq(bridge)
+// setHardwareAddress gives the bridge an address of its own. Without one it takes that of a pod,
+// and when this pod ends the others cannot reach the node until they have asked for the new one.
+func setHardwareAddress(socket int) error {
+	request := struct {
+		name    [unix.IFNAMSIZ]byte
+		family  uint16
+		address [14]byte
+		_       [8]byte // the kernel reads 40 bytes
+	}{family: unix.ARPHRD_ETHER, address: [14]byte{0x02, 10, 88, 0, 0, 1}}
+	copy(request.name[:], bridge)
+	_, _, code := unix.Syscall(unix.SYS_IOCTL, uintptr(socket), unix.SIOCSIFHWADDR, uintptr(unsafe.Pointer(&request)))
+	if code != 0 {
+		return code
+	}
+	return nil
+}
+
+func setAddress(socket int, device string, what uint, address string) error {
+	request, err := unix.NewIfreq(device)
 	if err != nil {
 		return err
 	}

@@ -20,7 +20,7 @@ const (
 	containerdFile = "containerd.toml"
 	kubeletFile    = "kubelet.yaml"
 	// startLimit is how long a part of the node may take to be there. Each takes seconds.
-	startLimit = 2 * time.Minute
+	startLimit = 5 * time.Minute
 )
 
 // RegistrationDir is where CSI drivers announce themselves to the kubelet.
@@ -46,6 +46,9 @@ func Start(ctx context.Context, opts Options) (*Node, error) {
 	}
 	n.snapshotter = chooseSnapshotter(n.file(""))
 	if err := errors.Join(n.makeNetwork(), n.writeConfigs()); err != nil {
+		return nil, err
+	}
+	if err := serveAPI(ctx, opts.Cluster.Host()); err != nil {
 		return nil, err
 	}
 	if err := n.startContainerd(ctx); err != nil {

@@ -20,9 +20,11 @@ const (
 	Busybox = "images.local/busybox:1"
 	// Agnhost is what pods of Kubernetes' tests run.
 	Agnhost = "images.local/agnhost:1"
+	// Demo is Busybox with Options.Programs in its root folder.
+	Demo = "images.local/csi-clone-provisioner-demo:1"
 )
 
-// Options says what node to start. All but Images and Log are required.
+// Options says what node to start. All but Images, Programs and Log are required.
 type Options struct {
 	// Cluster is the control plane, started with cluster.Options.Nodes.
 	Cluster *cluster.Cluster
@@ -33,6 +35,8 @@ type Options struct {
 	// Images are further names under which pods may ask for the images: one of the
 	// constants above by each name.
 	Images map[string]string
+	// Programs are paths of programs for the image Demo. Empty: there is no such image.
+	Programs []string
 	// Log is told about progress, in printf form. Nil: nobody.
 	Log func(format string, args ...any)
 }
