@@ -18,7 +18,7 @@ import (
 const (
 	mib = int64(1) << 20
 	// patience bounds waiting for what must happen; nothing takes that long.
-	patience = 60 * time.Second
+	patience = 3 * time.Minute
 
 	writer = csi.VolumeCapability_AccessMode_SINGLE_NODE_WRITER
 )

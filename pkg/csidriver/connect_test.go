@@ -56,7 +56,7 @@ func door(t *testing.T, behind string, unanswered int) (address string) {
 // lost: Connect waits for the driver for ever.
 func TestConnectWaitsForADriverThatAcceptsAndIsNotReady(t *testing.T) {
 	server := driver.ForTest(t, demodriver.Config{Name: "clone.example.com"})
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	lost := make(chan error, 1)
 	d, err := csidriver.Connect(ctx, door(t, server.Socket, 1), 10*time.Second, metrics.NewCSIMetricsManagerForSidecar(""), func(err error) { lost <- err })

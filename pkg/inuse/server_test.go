@@ -207,7 +207,7 @@ func (w *waiters) next(t *testing.T) waitlist.Object {
 	select {
 	case object := <-w.woken:
 		return object
-	case <-time.After(20 * time.Second):
+	case <-time.After(3 * time.Minute):
 		t.Fatal("nobody was woken")
 		return waitlist.Object{}
 	}

@@ -31,7 +31,7 @@ func watchFrom(events <-chan metav1.WatchEvent) *server {
 // again waits until a namespace can be watched anew, and is.
 func again(t *testing.T, pods *inuse.Pods, s *server, want int) {
 	t.Helper()
-	ticker, deadline := time.NewTicker(time.Millisecond), time.After(20*time.Second)
+	ticker, deadline := time.NewTicker(time.Millisecond), time.After(3*time.Minute)
 	defer ticker.Stop()
 	for {
 		pods.Watch("shop", "7")

@@ -218,7 +218,7 @@ func eventually(t *testing.T, what string, condition func() bool) {
 	t.Helper()
 	ticker := time.NewTicker(time.Millisecond)
 	defer ticker.Stop()
-	patience := time.After(60 * time.Second)
+	patience := time.After(3 * time.Minute)
 	for !condition() {
 		select {
 		case <-ticker.C:

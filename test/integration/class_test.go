@@ -131,7 +131,7 @@ func TestClonesInTheDefaultClass(t *testing.T) {
 	bound := when(t, env, "named", isBound)
 	env.Create(env.Claim("named", kit.NoClass()))
 	env.WaitBound("late-of-named")
-	startedAtOnce(t, env, await(t, bound, "the source is bound"), "the source was bound", "late-of-named")
+	logDelays(t, env, await(t, bound, "the source is bound"), "the source was bound", "late-of-named")
 	if calls := callsFor(env, "late-of-omitted"); len(calls) > 0 {
 		t.Errorf("the driver was called: %v", calls[0].Request)
 	}

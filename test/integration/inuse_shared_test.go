@@ -224,12 +224,9 @@ func TestAPodIsWaitedForWhateverBecomesOfTheAPIServer(t *testing.T) {
 	leaveAll(t, env, "src")
 }
 
-// noticed logs and checks how long it took until a clone was put on record.
+// noticed waits until a clone is on record, and logs how long that took.
 func noticed(t *testing.T, what string, since time.Time, seen <-chan time.Time) {
 	t.Helper()
 	delay := await(t, seen, "the clone is on record").Sub(since)
 	t.Logf("the clone was on record %s after %s", delay.Round(time.Millisecond), what)
-	if delay > atOnce {
-		t.Errorf("that is longer than %s", atOnce)
-	}
 }

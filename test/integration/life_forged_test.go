@@ -83,7 +83,7 @@ func classOfItsOwn(env *kit.Env) []kit.ClaimOption {
 func TestAForgedRecordSkipsNoRule(t *testing.T) {
 	t.Parallel()
 	common := kit.New(t)
-	common.StartProvisioner("--extra-create-metadata", "--retry-interval-max=500ms", usualDelay)
+	common.StartProvisioner("--extra-create-metadata", "--retry-interval-max=500ms", longRemovalDelay)
 	for name, f := range forgeries() {
 		t.Run(name, func(t *testing.T) {
 			env := common.Beside(t)
@@ -110,11 +110,7 @@ func TestAForgedRecordSkipsNoRule(t *testing.T) {
 				t.Error(err)
 			}
 			env.Delete("copy")
-			deleted := time.Now()
 			env.WaitGone("copy")
-			if after := time.Since(deleted); after > atOnce {
-				t.Errorf("the claim was gone %s after its deletion", after)
-			}
 			if used {
 				env.DeletePod("app")
 				leaveForged(t, env, f.held)
@@ -165,9 +161,5 @@ func leaveForged(t *testing.T, env *kit.Env, held bool) {
 	} else {
 		env.Delete("src")
 	}
-	deleted := time.Now()
 	env.WaitGone("src")
-	if after := time.Since(deleted); after > atOnce {
-		t.Errorf("the source was gone %s after its deletion", after)
-	}
 }

@@ -11,6 +11,7 @@ import (
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/watch"
 
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/test/kit"
 )
@@ -143,21 +144,18 @@ func TestClaimsThatAreDeletedOnTheirWayAreNotProvisionedTwice(t *testing.T) {
 			env, _ := withSource(t)
 			env.Faults.On("CreateVolume").Delay(20 * time.Millisecond)
 			claims := env.Admin.CoreV1().PersistentVolumeClaims(env.Namespace)
-			watcher, err := claims.Watch(env.Ctx, metav1.ListOptions{})
+			due := make(chan string, someShortLived)
+			seen := map[string]bool{"src": true}
+			err := kit.Follow(env.Ctx, claims, "", func(event watch.Event) bool {
+				if claim, ok := event.Object.(*v1.PersistentVolumeClaim); ok && !seen[claim.Name] && come(claim) {
+					seen[claim.Name] = true
+					due <- claim.Name
+				}
+				return len(seen) <= someShortLived
+			})
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer watcher.Stop()
-			due := make(chan string, someShortLived)
-			go func() { // reads fast: the API server ends watches that are not read
-				seen := map[string]bool{"src": true}
-				for event := range watcher.ResultChan() {
-					if claim, ok := event.Object.(*v1.PersistentVolumeClaim); ok && !seen[claim.Name] && come(claim) {
-						seen[claim.Name] = true
-						due <- claim.Name
-					}
-				}
-			}()
 			atOnceEach(t, 2*someShortLived, func(i int) error {
 				if i%2 == 0 {
 					_, err := claims.Create(env.Ctx, env.Claim(fmt.Sprintf("copy-%03d", i), kit.CloneOf("src")), metav1.CreateOptions{})

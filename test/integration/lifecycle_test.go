@@ -64,7 +64,10 @@ func provisioned(p *kit.Provisioner) float64 {
 func TestOfTwoProvisionersOneWorksAndAnotherTakesOverWhenItStops(t *testing.T) {
 	t.Parallel()
 	env := kit.New(t)
-	leader, standby := twoProvisioners(env)
+	// A lease that outlasts every wait of a test: the standby leads in time only because the
+	// leader gives it back.
+	leader, standby := twoProvisioners(env, "--leader-election-lease-duration=10m",
+		"--leader-election-renew-deadline=5m", "--leader-election-retry-period=1s")
 	first := holder(env)
 	env.Create(env.Claim("src"))
 	env.WaitBound("src")
@@ -85,9 +88,6 @@ func TestOfTwoProvisionersOneWorksAndAnotherTakesOverWhenItStops(t *testing.T) {
 	env.WaitBound("copy")
 	delay := firstCall(env, "copy").Sub(stopped)
 	t.Logf("the standby called the driver %s after the leader had stopped", delay.Round(time.Millisecond))
-	if delay > 15*time.Second {
-		t.Errorf("that is no faster than waiting for the lease to run out (15s)")
-	}
 	requestFor(t, env, "copy")
 	leave(env, "src")
 }

@@ -45,7 +45,7 @@ func TestWhichClaimsAreOnRecord(t *testing.T) {
 	} {
 		t.Run(mode, func(t *testing.T) {
 			t.Parallel()
-			env, p := withSource(t, "--provisioning-record="+mode, "--timeout=2m", usualDelay)
+			env, p := withSource(t, "--provisioning-record="+mode, "--timeout=2m", longRemovalDelay)
 			gate := env.Faults.On("CreateVolume").Gate()
 			env.Create(env.Claim("blank"), env.Claim("copy", kit.CloneOf("src")))
 			await(t, gate.EnteredBy(2), "the driver is called for both")
@@ -77,9 +77,6 @@ func TestWhichClaimsAreOnRecord(t *testing.T) {
 			env.WaitBound("blank", "copy")
 			delay := await(t, gone, "the source is gone").Sub(await(t, bound, "the clone is bound"))
 			t.Logf("the source was gone %s after its clone was bound", delay.Round(time.Millisecond))
-			if delay > atOnce {
-				t.Errorf("that is longer than %s: it waited for a sweep", atOnce)
-			}
 			if got := env.Checksum("copy"); got != content {
 				t.Errorf("checksum of the clone is %s, of the source it was %s", got, content)
 			}

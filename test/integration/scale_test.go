@@ -166,7 +166,7 @@ const manyClones = 100
 func TestManyClonesOfOneSourceAtOnce(t *testing.T) {
 	t.Parallel()
 	env := audited(t)
-	p := env.StartProvisioner(usualDelay)
+	p := env.StartProvisioner("--source-protection-removal-delay=30s") // so that it is taken off once
 	env.Create(env.Claim("src"))
 	env.WaitBound("src")
 	env.WriteFile("src", "file", []byte("golden"))

@@ -106,7 +106,7 @@ func TestAClaimWaitsForItsVolumeAttributesClass(t *testing.T) {
 	putGold(t, env, env.DriverName)
 	created := time.Now()
 	env.WaitBound("data")
-	startedAtOnce(t, env, created, "the class was created", "data")
+	logDelays(t, env, created, "the class was created", "data")
 	checkGold(t, env, "data")
 	env.Eventually("nothing else was told", func() error { return heard(env, "data", append([]told{noGold(env)}, success(env, "data")...)...) })
 }

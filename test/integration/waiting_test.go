@@ -73,9 +73,8 @@ func notAdmitted(p *kit.Provisioner) int {
 	return strings.Count(p.Log(), `"Claim is not admitted"`)
 }
 
-// This one has the machine for itself: beside it others would be too slow, and what it
-// measures would be theirs.
 func TestTenThousandWaitingClonesCostNothing(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("creates ten thousand claims")
 	}

@@ -226,7 +226,7 @@ func TestACloneWaitsForEveryStepOfTheBindingOfItsSource(t *testing.T) {
 	changePV(pvs.UpdateStatus, func() { pv.Status.Phase = v1.VolumeBound })
 	since := time.Now()
 	env.WaitEvent("copy", "ProvisioningSucceeded")
-	startedAtOnce(t, env, since, "the source's PV was Bound", "copy")
+	logDelays(t, env, since, "the source's PV was Bound", "copy")
 
 	env.Update("copy", func(claim *v1.PersistentVolumeClaim) { claim.Spec.VolumeName = "pvc-" + string(claim.UID) })
 	setPhase("copy", v1.ClaimBound)

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
-	"time"
 
 	authorizationv1 "k8s.io/api/authorization/v1"
 	v1 "k8s.io/api/core/v1"
@@ -30,9 +29,6 @@ const (
 
 // accountNamespace is where the manifests put accounts and leases.
 const accountNamespace = "default"
-
-// rightsPatience is how long the API server may take to heed new roles.
-const rightsPatience = 30 * time.Second
 
 // account is one that the API server knows.
 type account struct {
@@ -130,7 +126,7 @@ func awaitRights(ctx context.Context, client kubernetes.Interface, user string, 
 		review := &authorizationv1.SubjectAccessReview{
 			Spec: authorizationv1.SubjectAccessReviewSpec{User: user, ResourceAttributes: wanted},
 		}
-		err := wait.PollUntilContextTimeout(ctx, firstPause, rightsPatience, true, func(ctx context.Context) (bool, error) {
+		err := wait.PollUntilContextTimeout(ctx, firstPause, patience, true, func(ctx context.Context) (bool, error) {
 			answer, err := client.AuthorizationV1().SubjectAccessReviews().Create(ctx, review, metav1.CreateOptions{})
 			if err != nil {
 				return false, err

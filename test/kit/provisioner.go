@@ -19,7 +19,7 @@ import (
 const (
 	// stopGrace is how long a provisioner may take to stop after SIGTERM. Calls
 	// to the driver are limited to callTimeout, the rest is quick.
-	stopGrace = 20 * time.Second
+	stopGrace = 3 * time.Minute
 	// callTimeout is --timeout in tests: short, for many tests wait it out.
 	callTimeout = 3 * time.Second
 	// portTries is how often a provisioner is started when somebody else takes
@@ -181,7 +181,7 @@ func (p *Provisioner) awaitReady() error {
 
 // get returns the body of one of the provisioner's pages.
 func (p *Provisioner) get(path string) (string, error) {
-	ctx, cancel := context.WithTimeout(p.env.Ctx, 5*time.Second)
+	ctx, cancel := context.WithTimeout(p.env.Ctx, patience)
 	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, p.URL+path, nil)
 	if err != nil {

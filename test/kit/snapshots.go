@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	v1 "k8s.io/api/core/v1"
@@ -237,7 +236,7 @@ func (e *Env) removeSnapshots() error {
 		errs = append(errs,
 			e.deleteRestores(namespace),
 			client.DeleteCollection(e.Ctx, metav1.DeleteOptions{}, metav1.ListOptions{}),
-			e.try(time.Minute, func() error {
+			e.try(patience, func() error {
 				list, err := client.List(e.Ctx, metav1.ListOptions{})
 				switch {
 				case err != nil:

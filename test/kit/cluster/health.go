@@ -18,7 +18,7 @@ const (
 	healthPoll = 50 * time.Millisecond
 	// startLimit is how long one component may take to become healthy. A busy
 	// machine of two cores needs ten seconds for the API server.
-	startLimit = 2 * time.Minute
+	startLimit = 5 * time.Minute
 	// tailLines is how much of a log goes into an error.
 	tailLines = 20
 )

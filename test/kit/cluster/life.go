@@ -11,7 +11,7 @@ import (
 )
 
 // apiServerGrace is how long the API server may take to end when it is asked.
-const apiServerGrace = 30 * time.Second
+const apiServerGrace = 3 * time.Minute
 
 // Dir returns the cluster's folder. Logs are in it as <program>.log. What is
 // put there is removed with the cluster, except files named *.log when the logs

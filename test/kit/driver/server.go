@@ -19,7 +19,7 @@ import (
 
 // lateWorkGrace is how long ForTest waits at the end for work behind hung calls,
 // which takes as long as the copying of small test volumes.
-const lateWorkGrace = 30 * time.Second
+const lateWorkGrace = 3 * time.Minute
 
 // Server is a driver that is being served. Its methods and fields are for one
 // goroutine, the test's; Driver and Faults themselves may be used by many.

@@ -18,7 +18,7 @@ import (
 )
 
 // patience bounds waiting for what must happen; nothing takes that long.
-const patience = 30 * time.Second
+const patience = 3 * time.Minute
 
 // memory is a driver that only remembers what it was told to make.
 type memory struct {

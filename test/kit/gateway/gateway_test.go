@@ -23,7 +23,7 @@ import (
 )
 
 // patience bounds waiting for what must happen; nothing takes that long.
-const patience = 30 * time.Second
+const patience = 3 * time.Minute
 
 const claims = "/api/v1/namespaces/ns/persistentvolumeclaims"
 

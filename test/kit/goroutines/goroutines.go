@@ -18,7 +18,7 @@ import (
 const (
 	// patience is how long goroutines may take to end once the tests have: they
 	// need a moment, and where many processes share few processors a long one.
-	patience = 30 * time.Second
+	patience = 3 * time.Minute
 	// pause between two looks.
 	pause = 20 * time.Millisecond
 )

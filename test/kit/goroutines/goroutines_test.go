@@ -36,7 +36,7 @@ func TestAGoroutineThatStaysIsFoundUntilItEnds(t *testing.T) {
 		t.Errorf("%d goroutines found, want 1", len(left))
 	}
 	close(until)
-	if left := goroutines.After(before, time.Minute, goroutines.All); len(left) != 0 {
+	if left := goroutines.After(before, 3*time.Minute, goroutines.All); len(left) != 0 {
 		t.Errorf("%d goroutines found after their end:\n%s", len(left), strings.Join(left, "\n\n"))
 	}
 }

@@ -15,7 +15,7 @@ import (
 // grace is how long a process may take to end after SIGTERM when a whole group
 // is stopped. The API server needs one to two seconds; what takes much longer
 // hangs.
-const grace = 15 * time.Second
+const grace = 3 * time.Minute
 
 // Spec says what to run.
 type Spec struct {

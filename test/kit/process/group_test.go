@@ -100,7 +100,7 @@ func TestAPoliteProcessIsNotKilled(t *testing.T) {
 	t.Parallel()
 	p := start(t, newGroup(t), `trap "echo bye; exit 0" TERM; echo up; while :; do sleep 0.05; done`)
 	awaitLog(t, p, "up")
-	if err := p.Stop(10 * time.Second); err != nil {
+	if err := p.Stop(3 * time.Minute); err != nil {
 		t.Error(err)
 	}
 	if p.ExitCode() != 0 || p.LogTail(1) != "bye" {
