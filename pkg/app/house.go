@@ -33,10 +33,10 @@ import (
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/observe"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/options"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/places"
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/planner"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/provision"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/record"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/source"
-	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/verdict"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/waitlist"
 )
 
@@ -80,6 +80,7 @@ type house struct {
 	pods        *inuse.Pods
 	intake      *intake.Intake
 	protection  protectors
+	planner     *planner.Planner
 	provisioner *provision.Provisioner
 	driver      *csidriver.Driver
 	writer      *claimwriter.Writer
@@ -138,42 +139,40 @@ func build(ctx context.Context, o *options.Options, clients clients, driver *csi
 	if strict {
 		h.pods = inuse.New(client, waiters{h}, clock.RealClock{})
 	}
-	config := provision.Config{
-		Client: client, Dynamic: clients.dynamic, Caches: h.caches, Driver: driver, Migration: h.plugin, Ledger: books, Keys: keys, Naming: naming, Figures: observe.NewFigures(p.registry),
-		Identity:        fmt.Sprintf("%d-%d-%s", time.Now().UnixMilli(), rand.IntN(10000), driver.Name),
-		DefaultFSType:   o.DefaultFSType,
-		ExtraMetadata:   o.ExtraCreateMetadata,
-		PublishReadOnly: o.ControllerPublishReadOnly,
-		Pods:            h.pods,
-		AttachmentsTell: publishes,
-		OtherNamespaces: o.CrossNamespace,
-		KeepMode:        o.PreventVolumeModeConversion,
-
+	planning := planner.Config{
+		Client: client, Dynamic: clients.dynamic, Caches: h.caches, Driver: driver, Migration: h.plugin, Ledger: books, Keys: keys, Naming: naming,
+		DefaultFSType: o.DefaultFSType, ExtraMetadata: o.ExtraCreateMetadata,
+		Strict: strict, Pods: h.pods, AttachmentsTell: publishes,
+		OtherNamespaces: o.CrossNamespace, KeepMode: o.PreventVolumeModeConversion,
 		AttributesClasses: o.AttributesClasses == options.GateOn || o.AttributesClasses == options.GateAuto && !access.attributesMissing,
-		Recorder:          h.recorder,
-		Finished:          h.enqueue, VolumesChanged: h.volumesChanged,
-
-		Places:            where,
-		StrictTopology:    o.StrictTopology,
-		ImmediateTopology: o.ImmediateTopology,
+		Places:            where, StrictTopology: o.StrictTopology, ImmediateTopology: o.ImmediateTopology,
+	}
+	provisioning := provision.Config{
+		Client: client, Caches: h.caches, Driver: driver, Migration: h.plugin, Ledger: books, Keys: keys, Figures: observe.NewFigures(p.registry),
+		Identity:        fmt.Sprintf("%d-%d-%s", time.Now().UnixMilli(), rand.IntN(10000), driver.Name),
+		PublishReadOnly: o.ControllerPublishReadOnly,
+		Recorder:        h.recorder,
+		Finished:        h.enqueue, VolumesChanged: h.volumesChanged,
 	}
 	if o.NodeDeployment.Enabled {
-		if err := h.onNode(ctx, o, client, h.writer, keys, &config); err != nil {
+		if err := h.onNode(ctx, o, client, keys, &planning, &provisioning); err != nil {
 			return nil, err
 		}
 	}
-	h.provisioner = provision.New(config)
+	h.planner = planner.New(planning)
+	provisioning.Planner = h.planner
+	h.provisioner = provision.New(provisioning)
 	h.protection = h.protect(o, clients, h.writer, anybodys)
 	claims := informers.NewFacade(h.caches.OwnClaims, func(obj any) bool {
 		claim, ok := obj.(*v1.PersistentVolumeClaim)
-		return ok && h.provisioner.Admitted(claim)
+		return ok && h.planner.Admitted(claim)
 	})
 	pvs := informers.NewFacade(h.caches.OwnPVs, h.keepsPV)
 	h.intake = intake.New(intake.Config{
 		Nodes:  h.nodes(),
 		Client: client, Writer: h.writer, Caches: h.caches, Driver: driver.Name, Migration: h.plugin, Keys: keys, Ledger: books,
-		Recorder: h.recorder, Planner: planner{h.provisioner}, Protector: h.protection, WakeEngine: func(claim *v1.PersistentVolumeClaim) { claims.Wake(claim) },
-		OnRecord: func(a intake.Admission) bool { return o.ProvisioningRecord.Writes(a.Copies()) },
+		Recorder: h.recorder, Planner: h.planner, Cleaner: h.provisioner, Protector: h.protection, WakeEngine: func(claim *v1.PersistentVolumeClaim) { claims.Wake(claim) },
+		OnRecord: func(plan planner.Plan) bool { return o.ProvisioningRecord.Writes(plan.Copies()) },
 		Workers:  o.WorkerThreads, Timeout: o.Timeout,
 		RetryStart: o.RetryIntervalStart, RetryMax: o.RetryIntervalMax, Clock: clock.RealClock{},
 	})
@@ -193,7 +192,7 @@ func (h *house) keys(recorded, anybodys func(*v1.PersistentVolumeClaim) bool) in
 			if !recorded(claim) {
 				return ""
 			}
-			return h.provisioner.RecordedName(claim)
+			return h.planner.RecordedName(claim)
 		},
 	}
 }
@@ -236,12 +235,12 @@ func engineOptions(o *options.Options, h *house, claims, pvs *informers.Facade, 
 		controller.ClassesInformer(h.caches.Classes),
 		controller.AddFinalizer(true),
 		controller.MetricsInstance(m),
-		controller.VolumeName(h.provisioner.VolumeName),
+		controller.VolumeName(h.planner.VolumeName),
 	}
 }
 
 // watchNodes returns the places where the driver runs, nil without topology.
-func (h *house) watchNodes() (provision.Places, error) {
+func (h *house) watchNodes() (planner.Places, error) {
 	if h.caches.Nodes == nil {
 		return nil, nil //nolint:nilnil // no topology is no error
 	}
@@ -324,22 +323,6 @@ func (h *house) run(ctx context.Context, started func()) error {
 	started()
 	running.Wait()
 	return first
-}
-
-// planner shows the provisioner to intake.
-type planner struct{ *provision.Provisioner }
-
-// Judge implements intake.Planner.
-func (p planner) Judge(claim *v1.PersistentVolumeClaim, recorded bool, before func(waitlist.Object)) (intake.Admission, verdict.Verdict) {
-	plan, v := p.Plan(claim, recorded, before)
-	if !v.Ready() {
-		return intake.Admission{}, v
-	}
-	admission := intake.Admission{Source: plan.Source, Pins: plan.Pins(), Node: plan.Node, OutOfReach: plan.OutOfReach, Request: plan.Request, Stale: plan.Stale}
-	if plan.Snapshot != nil {
-		admission.Snapshot = plan.Snapshot
-	}
-	return admission, v
 }
 
 func ready(*http.Request) error { return nil }

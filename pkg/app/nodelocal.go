@@ -15,11 +15,11 @@ import (
 	"k8s.io/klog/v2"
 	"k8s.io/utils/clock"
 
-	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/claimwriter"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/intake"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/nodelocal"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/options"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/places"
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/planner"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/provision"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/source"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/wellknown"
@@ -35,7 +35,7 @@ func keysOf(o *options.Options, driver string) wellknown.Record {
 }
 
 // onNode makes this process the provisioner of one node: its driver tells where that is.
-func (h *house) onNode(ctx context.Context, o *options.Options, client kubernetes.Interface, writer *claimwriter.Writer, keys wellknown.Record, config *provision.Config) error {
+func (h *house) onNode(ctx context.Context, o *options.Options, client kubernetes.Interface, keys wellknown.Record, planning *planner.Config, provisioning *provision.Config) error {
 	n := o.NodeDeployment
 	here := nodelocal.Place{Node: n.Node}
 	if o.Topology && h.driver.HasTopology() {
@@ -46,10 +46,10 @@ func (h *house) onNode(ctx context.Context, o *options.Options, client kubernete
 		if len(here.Segments) == 0 {
 			return fmt.Errorf("driver %q has topology (VOLUME_ACCESSIBILITY_CONSTRAINTS), but NodeGetInfo tells none of node %q; mend the driver, or start with --feature-gates=Topology=false if its volumes can be used on all nodes", h.driver.Name, n.Node)
 		}
-		config.Places = places.At(n.Node, here.Segments)
+		planning.Places = places.At(n.Node, here.Segments)
 	}
 	local := nodelocal.Config{
-		Here: here, Driver: h.driver.Name, Keys: keys, Caches: h.caches, Writer: writer, Recorder: h.recorder,
+		Here: here, Driver: h.driver.Name, Keys: keys, Caches: h.caches, Writer: h.writer, Recorder: h.recorder,
 		Immediate: n.Immediate, Delays: nodelocal.Delays{Base: n.BaseDelay, Max: n.MaxDelay},
 		NodeExists: func(ctx context.Context, name string) (bool, error) { return nodeExists(ctx, client, name) },
 		Random:     rand.N[time.Duration],
@@ -59,8 +59,8 @@ func (h *house) onNode(ctx context.Context, o *options.Options, client kubernete
 		local.Room = h.room
 	}
 	h.local = nodelocal.New(local)
-	config.Node, config.Keeps = n.Node, h.local.Keeps
-	config.Identity = nodelocal.Identity(config.Identity, n.Node)
+	planning.Node, provisioning.Keeps = n.Node, h.local.Keeps
+	provisioning.Identity = nodelocal.Identity(provisioning.Identity, n.Node)
 	klog.FromContext(ctx).Info("Working for one node", "node", n.Node, "segments", here.Segments)
 	return nil
 }

@@ -12,8 +12,8 @@ import (
 
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/claimwriter"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/informers"
-	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/intake"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/options"
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/planner"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/protection"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/source"
 )
@@ -30,13 +30,13 @@ func (h *house) protect(o *options.Options, clients clients, writer *claimwriter
 	controller := func(kind source.Kind, queue string, sources protection.Sources, sweep time.Duration) *protection.Controller {
 		return protection.New(protection.Config{
 			Sources: sources, Queue: queue, Caches: h.caches, SourceOf: sourceOf(kind, recorded), SweepEvery: sweep, RemovalDelay: o.SourceProtectionRemovalDelay,
-			Needs: h.provisioner.Needs, Here: h.hereOf(kind), Recorder: h.recorder, Clock: clock.RealClock{},
+			Needs: h.planner.MayHoldSource, Here: h.hereOf(kind), Recorder: h.recorder, Clock: clock.RealClock{},
 		})
 	}
 	driver := h.driver.Name
 	p := protectors{claims: controller(source.Claim, "cloningprotection", protection.Claims(writer, h.caches, driver, h.plugin), max(o.SourceProtectionRemovalDelay, time.Second))}
 	if h.caches.Snapshots != nil {
-		p.snapshots = controller(source.Snapshot, "snapshotprotection", protection.Snapshots(clients.dynamic, h.caches, h.provisioner, driver), o.SnapshotOrphanSweepInterval)
+		p.snapshots = controller(source.Snapshot, "snapshotprotection", protection.Snapshots(clients.dynamic, h.caches, h.planner, driver), o.SnapshotOrphanSweepInterval)
 	}
 	return p
 }
@@ -60,14 +60,14 @@ func sourceOf(kind source.Kind, recorded func(*v1.PersistentVolumeClaim) bool) f
 }
 
 // Hold implements intake.Protector.
-func (p protectors) Hold(ctx context.Context, claim types.UID, a intake.Admission) error {
+func (p protectors) Hold(ctx context.Context, claim types.UID, plan planner.Plan) error {
 	switch {
-	case a.Source != nil:
-		return p.claims.Hold(ctx, claim, a.Source)
+	case plan.Source != nil:
+		return p.claims.Hold(ctx, claim, plan.Source)
 	case p.snapshots != nil:
-		return p.snapshots.Hold(ctx, claim, a.Snapshot)
+		return p.snapshots.Hold(ctx, claim, plan.Snapshot)
 	}
-	return apierrors.NewForbidden(informers.VolumeSnapshots().GroupResource(), a.Snapshot.GetName(), errors.New("they may not be listed and watched"))
+	return apierrors.NewForbidden(informers.VolumeSnapshots().GroupResource(), plan.Snapshot.GetName(), errors.New("they may not be listed and watched"))
 }
 
 // Unhold implements intake.Protector.

@@ -59,7 +59,7 @@ func (h *house) wakeReleased(pvs *informers.Facade, recorded func(*v1.Persistent
 		if claim, exists := newObj.(*v1.PersistentVolumeClaim); !ok || !recorded(old) || exists && claim.UID == old.UID && recorded(claim) {
 			return
 		}
-		if pv := h.caches.PV(h.provisioner.RecordedName(old)); pv != nil {
+		if pv := h.caches.PV(h.planner.RecordedName(old)); pv != nil {
 			pvs.Wake(pv)
 		}
 	}

@@ -2,6 +2,7 @@ package intake
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -11,6 +12,7 @@ import (
 	"k8s.io/klog/v2"
 
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/ledger"
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/planner"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/record"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/verdict"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/waitlist"
@@ -40,7 +42,7 @@ func (i *Intake) consider(ctx context.Context, k key, claim *v1.PersistentVolume
 			return nil
 		}
 	}
-	admission, v, err := i.judge(ctx, k, claim)
+	plan, v, err := i.check(ctx, k, claim)
 	if err != nil {
 		i.Protector.Unhold(k.uid)
 		return err
@@ -56,46 +58,29 @@ func (i *Intake) consider(ctx context.Context, k key, claim *v1.PersistentVolume
 		return nil
 	}
 	i.waiting.Drop(k)
-	return i.admit(ctx, k, claim, admission, v)
+	return i.admit(ctx, k, claim, plan, v)
 }
 
-// judge asks all rules about a claim that this process has not admitted. It is put
-// on the waitlist under each object before that is read. Ready may come with
-// something to be told. An error means that it could not be found out.
-func (i *Intake) judge(ctx context.Context, k key, claim *v1.PersistentVolumeClaim) (Admission, verdict.Verdict, error) {
-	wait := func(o waitlist.Object) { i.waiting.Add(k, o) }
-	if v := i.Planner.Fetch(ctx, claim); !v.Ready() {
-		return Admission{}, i.asked(k, v), nil
+// check asks all rules about a claim that this process has not admitted, and puts it on the
+// waitlist under each object that is read. Ready may come with something to be told. An error
+// means that it could not be found out.
+func (i *Intake) check(ctx context.Context, k key, claim *v1.PersistentVolumeClaim) (planner.Plan, verdict.Verdict, error) {
+	plan, v, err := i.Planner.Check(ctx, claim, func(o waitlist.Object) { i.waiting.Add(k, o) })
+	switch {
+	case errors.Is(err, planner.ErrSourceReplaced):
+		i.queue.Add(k)
+		return planner.Plan{}, verdict.Ignored("", "%v", err), nil
+	case err != nil:
+		return planner.Plan{}, verdict.Verdict{}, i.eventUnchecked(ctx, k, claim, err)
+	case !v.Ready():
+		i.recheckUnwatched(k, v)
 	}
-	admission, v := i.Planner.Judge(claim, false, wait)
-	if !v.Ready() {
-		return admission, i.asked(k, v), nil
-	}
-	if v := i.Planner.JudgeSecret(ctx, admission.Pins.Secret); !v.Ready() {
-		return Admission{}, i.asked(k, v), nil
-	}
-	if admission.Source == nil {
-		return admission, v, nil
-	}
-	looked := admission.Source
-	use, err := i.Planner.JudgeUse(ctx, claim, looked, wait)
-	if err != nil {
-		return Admission{}, verdict.Verdict{}, i.notLooked(ctx, k, claim, err)
-	}
-	// The look took its time: what was found before may not hold any more.
-	if admission, v = i.Planner.Judge(claim, false, wait); !v.Ready() {
-		return Admission{}, v, nil
-	}
-	if admission.Source.UID != looked.UID || admission.Source.Spec.VolumeName != looked.Spec.VolumeName {
-		i.queue.Add(k) // nobody has looked at that one
-		return Admission{}, verdict.Ignored("", "the source was replaced meanwhile"), nil
-	}
-	return admission, use, nil
+	return plan, v, nil
 }
 
-// asked returns the verdict, and has the claim looked at again after a while if nothing
-// else would tell when it changes.
-func (i *Intake) asked(k key, v verdict.Verdict) verdict.Verdict {
+// recheckUnwatched requeues the claim after a while if the verdict depends on an object that is
+// not watched.
+func (i *Intake) recheckUnwatched(k key, v verdict.Verdict) {
 	unwatched := []verdict.Reason{
 		verdict.SecretNotFound, verdict.SecretNotReadable, verdict.AttributesNotReadable,
 		verdict.SnapshotContentMissing, verdict.SnapshotNotReadable, verdict.RestoreModeMismatch,
@@ -109,11 +94,10 @@ func (i *Intake) asked(k key, v verdict.Verdict) verdict.Verdict {
 	if slices.Contains(unwatched, v.Reason) {
 		i.queue.AddAfter(k, askAgain)
 	}
-	return v
 }
 
-// notLooked tells why nobody knows whether the source is in use.
-func (i *Intake) notLooked(ctx context.Context, k key, claim *v1.PersistentVolumeClaim, err error) error {
+// eventUnchecked sends an event that it is not known whether the source is in use. It returns err.
+func (i *Intake) eventUnchecked(ctx context.Context, k key, claim *v1.PersistentVolumeClaim, err error) error {
 	i.stalled.note(k, verdict.CloneSourceUnchecked)
 	if ctx.Err() == nil {
 		i.Recorder.Say(claim, verdict.Refused(verdict.CloneSourceUnchecked,
@@ -144,12 +128,13 @@ func (i *Intake) stripped(ctx context.Context, k key, claim *v1.PersistentVolume
 // admit protects the source, then writes the record. The hold on the source
 // lasts until the record is seen in the cache, or has failed. note is a verdict of
 // Ready, which may have something to be told.
-func (i *Intake) admit(ctx context.Context, k key, claim *v1.PersistentVolumeClaim, a Admission, note verdict.Verdict) error {
-	if !i.reserve(a.Pins.VolumeName, k) {
+func (i *Intake) admit(ctx context.Context, k key, claim *v1.PersistentVolumeClaim, plan planner.Plan, note verdict.Verdict) error {
+	pins := plan.Pins()
+	if !i.reserve(pins.VolumeName, k) {
 		i.Protector.Unhold(k.uid)
 		return nil // whoever has the name wakes us
 	}
-	note, err := i.hold(ctx, k, a, note)
+	note, err := i.hold(ctx, k, plan, note)
 	if err != nil {
 		i.unreserve(k)
 		return i.notProtected(ctx, k, claim, err)
@@ -160,11 +145,11 @@ func (i *Intake) admit(ctx context.Context, k key, claim *v1.PersistentVolumeCla
 		i.unreserve(k)
 		return nil // whoever has the turn wakes us
 	}
-	if !i.OnRecord(a) {
+	if !i.OnRecord(plan) {
 		turn.Admitting()
 		turn.Done()
 		i.stalled.clear(k)
-		klog.FromContext(ctx).V(2).Info("Claim admitted without a record", "volume", a.Pins.VolumeName, "requiredBytes", a.Pins.RequiredBytes)
+		klog.FromContext(ctx).V(2).Info("Claim admitted without a record", "volume", plan.Request.GetName(), "requiredBytes", plan.Request.GetCapacityRange().GetRequiredBytes())
 		i.Recorder.Say(claim, note)
 		i.queue.Add(k)
 		i.wakeEngine(k)
@@ -172,7 +157,6 @@ func (i *Intake) admit(ctx context.Context, k key, claim *v1.PersistentVolumeCla
 	}
 	defer i.finish(k, turn)
 	turn.Recording()
-	pins := a.Pins
 	if record.Left(i.Keys, claim) && claim.Annotations[i.Keys.VolumeName] == pins.VolumeName {
 		// Somebody took the record off, and its pins still tell what may exist.
 		pins = i.foundPins(claim, pins)
@@ -181,7 +165,7 @@ func (i *Intake) admit(ctx context.Context, k key, claim *v1.PersistentVolumeCla
 	written, err := i.write(ctx, claim, pins)
 	if written {
 		i.stalled.clear(k)
-		klog.FromContext(ctx).V(2).Info("Claim admitted", "volume", a.Pins.VolumeName, "requiredBytes", a.Pins.RequiredBytes)
+		klog.FromContext(ctx).V(2).Info("Claim admitted", "volume", plan.Request.GetName(), "requiredBytes", plan.Request.GetCapacityRange().GetRequiredBytes())
 		i.Recorder.Say(claim, note)
 		return nil
 	}
@@ -198,14 +182,14 @@ func (i *Intake) admit(ctx context.Context, k key, claim *v1.PersistentVolumeCla
 
 // hold protects what is to be copied, if anything is. A snapshot that RBAC does not let
 // us protect is restored all the same, as the incumbent does; then that is to be told.
-func (i *Intake) hold(ctx context.Context, k key, a Admission, note verdict.Verdict) (verdict.Verdict, error) {
-	if !a.Copies() {
+func (i *Intake) hold(ctx context.Context, k key, plan planner.Plan, note verdict.Verdict) (verdict.Verdict, error) {
+	if !plan.Copies() {
 		return note, nil
 	}
-	err := i.Protector.Hold(ctx, k.uid, a)
-	if a.Snapshot != nil && apierrors.IsForbidden(err) {
+	err := i.Protector.Hold(ctx, k.uid, plan)
+	if plan.Snapshot != nil && apierrors.IsForbidden(err) {
 		return verdict.Noted(verdict.SnapshotUnprotected,
-			"VolumeSnapshot %q could not be protected while it is being restored; it must not be deleted before this claim is bound. The provisioner needs list, watch and update on volumesnapshots: %v", a.Snapshot.GetName(), err), nil
+			"VolumeSnapshot %q could not be protected while it is being restored; it must not be deleted before this claim is bound. The provisioner needs list, watch and update on volumesnapshots: %v", plan.Snapshot.GetName(), err), nil
 	}
 	return note, err
 }

@@ -42,7 +42,7 @@ func (i *Intake) clean(ctx context.Context, k key) error {
 	}
 	err := i.completeUndo(ctx, turn, claim, gone)
 	if err == nil {
-		err = i.Planner.Undo(ctx, turn, claim)
+		err = i.Cleaner.Undo(ctx, turn, claim)
 	}
 	if err == nil {
 		turn.Close() // before anybody else gets the turn
@@ -71,7 +71,7 @@ func (i *Intake) completeUndo(ctx context.Context, turn *ledger.Turn, claim *v1.
 	if gone || turn.State() != ledger.Unknown || !i.recorded(claim) {
 		return nil
 	}
-	pins, err := i.Planner.UndoPins(turn, claim)
+	pins, err := i.Planner.CleanUpPins(turn, claim)
 	if err != nil {
 		return nil //nolint:nilerr // see above
 	}

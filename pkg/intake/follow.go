@@ -121,7 +121,7 @@ func (i *Intake) followWork(ctx context.Context, k key, claim *v1.PersistentVolu
 	if !i.Ledger.Own(k.uid) {
 		return i.vouch(ctx, k, claim)
 	}
-	admission, v := i.Planner.Judge(claim, true, func(o waitlist.Object) { i.waiting.Add(k, o) })
+	plan, v := i.Planner.Plan(claim, true, func(o waitlist.Object) { i.waiting.Add(k, o) })
 	i.stalled.judged(k, v) // what is not ready the engine tells
 	if v.Reason == verdict.ClassNotFound || v.Reason == verdict.ClassOfAnotherDriver {
 		i.Recorder.Say(claim, v)
@@ -134,12 +134,12 @@ func (i *Intake) followWork(ctx context.Context, k key, claim *v1.PersistentVolu
 	case nothing && v.Kind == verdict.GiveBack:
 		i.Recorder.Say(claim, v)
 		return i.reschedule(ctx, k, claim)
-	case nothing && v.Ready() && admission.Node != "" && i.Ledger.Elsewhere(k.uid):
-		if admission.OutOfReach.Reason != "" {
-			i.Recorder.Say(claim, admission.OutOfReach)
+	case nothing && v.Ready() && plan.Node != "" && i.Ledger.Elsewhere(k.uid):
+		if plan.OutOfReach.Reason != "" {
+			i.Recorder.Say(claim, plan.OutOfReach)
 		}
 		return i.reschedule(ctx, k, claim)
-	case nothing && v.Ready() && admission.Stale:
+	case nothing && v.Ready() && plan.Stale:
 		// It is put on record anew before anything is asked.
 		return i.release(ctx, k, claim, ledger.Idle, ledger.Clean)
 	}

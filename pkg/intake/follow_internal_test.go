@@ -21,6 +21,7 @@ import (
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/informers"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/ledger"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/observe"
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/planner"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/record"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/source"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/verdict"
@@ -51,23 +52,28 @@ func (a *answers) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	})
 }
 
+// requestOf returns a request for the claim's volume.
+func requestOf(bytes int64) *csi.CreateVolumeRequest {
+	return &csi.CreateVolumeRequest{Name: "pvc-uid-copy", CapacityRange: &csi.CapacityRange{RequiredBytes: bytes}}
+}
+
 // ready finds every claim ready.
 type ready struct{}
 
-func (ready) JudgeUse(context.Context, *v1.PersistentVolumeClaim, *v1.PersistentVolumeClaim, func(waitlist.Object)) (verdict.Verdict, error) {
-	return verdict.Verdict{}, nil
+func (ready) Check(context.Context, *v1.PersistentVolumeClaim, func(waitlist.Object)) (planner.Plan, verdict.Verdict, error) {
+	return planner.Plan{Request: requestOf(1)}, verdict.Verdict{}, nil
 }
 
-func (ready) Fetch(context.Context, *v1.PersistentVolumeClaim) verdict.Verdict {
-	return verdict.Verdict{}
+func (ready) CheckCached(context.Context, *v1.PersistentVolumeClaim, func(waitlist.Object)) (planner.Plan, verdict.Verdict) {
+	return planner.Plan{Request: requestOf(1)}, verdict.Verdict{}
 }
-func (ready) JudgeSecret(context.Context, string) verdict.Verdict { return verdict.Verdict{} }
-func (ready) Judge(*v1.PersistentVolumeClaim, bool, func(waitlist.Object)) (Admission, verdict.Verdict) {
-	return Admission{Pins: record.Pins{VolumeName: "pvc-uid-copy", RequiredBytes: 1}}, verdict.Verdict{}
+
+func (ready) Plan(*v1.PersistentVolumeClaim, bool, func(waitlist.Object)) (planner.Plan, verdict.Verdict) {
+	return planner.Plan{Request: requestOf(1)}, verdict.Verdict{}
 }
-func (ready) Doubtful(*v1.PersistentVolumeClaim) bool     { return false }
+func (ready) SourceDenied(*v1.PersistentVolumeClaim) bool { return false }
 func (ready) VolumeName(*v1.PersistentVolumeClaim) string { return "pvc-uid-copy" }
-func (ready) UndoPins(*ledger.Turn, *v1.PersistentVolumeClaim) (record.Pins, error) {
+func (ready) CleanUpPins(*ledger.Turn, *v1.PersistentVolumeClaim) (record.Pins, error) {
 	return record.Pins{VolumeName: "pvc-uid-copy", RequiredBytes: 1}, nil
 }
 func (ready) Undo(context.Context, *ledger.Turn, *v1.PersistentVolumeClaim) error {
@@ -77,9 +83,9 @@ func (ready) Undo(context.Context, *ledger.Turn, *v1.PersistentVolumeClaim) erro
 // nobody protects nothing.
 type nobody struct{}
 
-func (nobody) Hold(context.Context, types.UID, Admission) error { return nil }
-func (nobody) Unhold(types.UID)                                 {}
-func (nobody) Reconsider(source.Ref)                            {}
+func (nobody) Hold(context.Context, types.UID, planner.Plan) error { return nil }
+func (nobody) Unhold(types.UID)                                    {}
+func (nobody) Reconsider(source.Ref)                               {}
 
 // behindServer returns an intake that talks to the server, and a claim of ours.
 func behindServer(t *testing.T, a *answers) (*Intake, *v1.PersistentVolumeClaim) {
@@ -100,7 +106,7 @@ func behindServer(t *testing.T, a *answers) (*Intake, *v1.PersistentVolumeClaim)
 	i := forTest(t, Config{
 		Client: client, Writer: claimwriter.New(client, false), Caches: caches, Driver: driver, Keys: wellknown.RecordOf(driver),
 		Ledger: ledger.New(time.Second, clock.RealClock{}), Recorder: recorder,
-		Planner: ready{}, Protector: nobody{}, OnRecord: func(Admission) bool { return true }, WakeEngine: func(*v1.PersistentVolumeClaim) {},
+		Planner: ready{}, Cleaner: ready{}, Protector: nobody{}, OnRecord: func(planner.Plan) bool { return true }, WakeEngine: func(*v1.PersistentVolumeClaim) {},
 		RetryStart: time.Second, RetryMax: time.Second, Clock: clock.RealClock{},
 	})
 	return i, &v1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{
@@ -165,17 +171,17 @@ func TestAReleaseThatFailsIsTriedAgain(t *testing.T) {
 }
 
 // blind cannot find out who uses the source.
-type blind struct{ meanwhile }
+type blind struct{ ready }
 
-func (b *blind) JudgeUse(context.Context, *v1.PersistentVolumeClaim, *v1.PersistentVolumeClaim, func(waitlist.Object)) (verdict.Verdict, error) {
-	return verdict.Verdict{}, errors.New("the API server does not answer")
+func (blind) Check(context.Context, *v1.PersistentVolumeClaim, func(waitlist.Object)) (planner.Plan, verdict.Verdict, error) {
+	return planner.Plan{}, verdict.Verdict{}, errors.New("the API server does not answer")
 }
 
 // A claim that could not be judged may need its source, which another provisioner may
 // have protected for it; but not for ever.
 func TestAnErrorIsNoVerdict(t *testing.T) {
 	i, claim := behindServer(t, &answers{})
-	i.Planner = &blind{meanwhile{source: &v1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "db"}}}}
+	i.Planner = blind{}
 	put(t, i, claim)
 	k := keyOf(claim)
 	i.unseen[k] = struct{}{}

@@ -5,9 +5,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/container-storage-interface/spec/lib/go/csi"
 	v1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/resourceversion"
 	"k8s.io/client-go/kubernetes"
@@ -20,6 +18,7 @@ import (
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/ledger"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/migration"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/observe"
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/planner"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/record"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/source"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/verdict"
@@ -27,62 +26,30 @@ import (
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/wellknown"
 )
 
-// Planner judges claims and undoes what was begun for them.
+// Planner checks claims. It is a *planner.Planner, except in tests.
 type Planner interface {
-	// Judge says whether the claim may be provisioned now, and from which source
-	// under which pins if so. recorded waives what must not stop work in progress.
-	// before is called with each object before it is read.
-	Judge(claim *v1.PersistentVolumeClaim, recorded bool, before func(waitlist.Object)) (Admission, verdict.Verdict)
-	// JudgeUse says whether the source, which Judge has found, is in use. An error
-	// means that the question could not be answered. before is as in Judge.
-	JudgeUse(ctx context.Context, claim, source *v1.PersistentVolumeClaim, before func(waitlist.Object)) (verdict.Verdict, error)
-	// Fetch reads what Judge needs and the caches do not have. The verdict is not Ready if
-	// that fails.
-	Fetch(ctx context.Context, claim *v1.PersistentVolumeClaim) verdict.Verdict
-	// JudgeSecret says whether the Secret of an Admission is there.
-	JudgeSecret(ctx context.Context, secret string) verdict.Verdict
-	// Doubtful says whether the rules about its source do not let the claim have that,
-	// whatever else it waits for.
-	Doubtful(claim *v1.PersistentVolumeClaim) bool
-	// VolumeName is the name of the claim's volume and PV.
+	Check(ctx context.Context, claim *v1.PersistentVolumeClaim, wait func(waitlist.Object)) (planner.Plan, verdict.Verdict, error)
+	CheckCached(ctx context.Context, claim *v1.PersistentVolumeClaim, wait func(waitlist.Object)) (planner.Plan, verdict.Verdict)
+	Plan(claim *v1.PersistentVolumeClaim, recorded bool, wait func(waitlist.Object)) (planner.Plan, verdict.Verdict)
+	SourceDenied(claim *v1.PersistentVolumeClaim) bool
 	VolumeName(claim *v1.PersistentVolumeClaim) string
-	// UndoPins is what Undo will ask the driver for.
-	UndoPins(turn *ledger.Turn, claim *v1.PersistentVolumeClaim) (record.Pins, error)
+	CleanUpPins(turn *ledger.Turn, claim *v1.PersistentVolumeClaim) (record.Pins, error)
+}
+
+// Cleaner cleans up volumes of claims that are deleted or bound to another PV.
+type Cleaner interface {
 	// Undo finds the volume that may exist; see provision.Provisioner.Undo.
 	Undo(ctx context.Context, turn *ledger.Turn, claim *v1.PersistentVolumeClaim) error
 }
 
-// Admission is what Judge found for a claim that may be provisioned.
-type Admission struct {
-	// Source claim of a clone, to be protected; nil for everything else.
-	Source *v1.PersistentVolumeClaim
-	// Snapshot that is restored, to be protected; nil for everything else.
-	Snapshot metav1.Object
-	// Pins go into the record.
-	Pins record.Pins
-	// Node that the scheduler has chosen; empty if it has not, or if that changes nothing.
-	Node string
-	// OutOfReach is what is to be told if nothing could be copied to that node because the
-	// source cannot be used there; empty if it can.
-	OutOfReach verdict.Verdict
-	// Request for the driver.
-	Request *csi.CreateVolumeRequest
-	// Stale: nothing exists, and the record says something else than what would be
-	// asked for now, because the source has grown or somebody changed it.
-	Stale bool
-}
-
 // Protector keeps sources alive.
 type Protector interface {
-	// Hold protects the source claim or the snapshot of the Admission, until Unhold.
-	Hold(ctx context.Context, claim types.UID, a Admission) error
+	// Hold protects the source claim or the snapshot of the plan, until Unhold.
+	Hold(ctx context.Context, claim types.UID, plan planner.Plan) error
 	Unhold(claim types.UID)
 	// Reconsider looks at a source again.
 	Reconsider(ref source.Ref)
 }
-
-// Copies says whether the volume is filled from something.
-func (a Admission) Copies() bool { return a.Source != nil || a.Snapshot != nil }
 
 // Config is what an Intake is made of; every field is needed but Migration and Nodes.
 type Config struct {
@@ -96,12 +63,13 @@ type Config struct {
 	Ledger    *ledger.Ledger
 	Recorder  *observe.Recorder
 	Planner   Planner
+	Cleaner   Cleaner
 	Protector Protector
 	// Nodes says whose a claim is; nil if all are this process's.
 	Nodes Nodes
 	// OnRecord says whether a claim that is admitted is put on record
 	// (--provisioning-record); else only this process knows of its work.
-	OnRecord func(Admission) bool
+	OnRecord func(planner.Plan) bool
 	// WakeEngine makes the engine look at a claim now that was admitted.
 	WakeEngine func(*v1.PersistentVolumeClaim)
 	// Workers is how many claims are judged at once.

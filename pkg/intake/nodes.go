@@ -67,19 +67,16 @@ func (i *Intake) aside(k key, claim *v1.PersistentVolumeClaim) {
 // rules that need no more than the caches are asked: with the others, each node would read
 // the same Secret and the same pods. Who has taken the claim asks them all.
 func (i *Intake) compete(ctx context.Context, k key, claim *v1.PersistentVolumeClaim) {
-	v := i.Planner.Fetch(ctx, claim)
-	var admission Admission
-	if v.Ready() {
-		admission, v = i.Planner.Judge(claim, false, func(o waitlist.Object) { i.waiting.Add(k, o) })
-	}
+	plan, v := i.Planner.CheckCached(ctx, claim, func(o waitlist.Object) { i.waiting.Add(k, o) })
 	switch {
-	case v.Kind == verdict.GiveBack, v.Ready() && admission.OutOfReach.Reason != "":
+	case v.Kind == verdict.GiveBack, v.Ready() && plan.OutOfReach.Reason != "":
 		i.Nodes.Bid(claim, nil)
 	case v.Ready():
-		i.Nodes.Bid(claim, admission.Request)
+		i.Nodes.Bid(claim, plan.Request)
 	default:
 		klog.FromContext(ctx).V(4).Info("Claim is not competed for", "verdict", v.Kind, "reason", v.Reason, "message", v.Message)
 		i.dropped(k)
-		i.Recorder.Say(claim, i.asked(k, v))
+		i.recheckUnwatched(k, v)
+		i.Recorder.Say(claim, v)
 	}
 }

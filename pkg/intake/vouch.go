@@ -17,7 +17,7 @@ import (
 // rules let it go on it is not worked on; and if those about its source do not, it does
 // not keep that from going.
 func (i *Intake) vouch(ctx context.Context, k key, claim *v1.PersistentVolumeClaim) error {
-	admission, v, err := i.judge(ctx, k, claim)
+	plan, v, err := i.check(ctx, k, claim)
 	switch {
 	case err != nil:
 		return err
@@ -31,16 +31,16 @@ func (i *Intake) vouch(ctx context.Context, k key, claim *v1.PersistentVolumeCla
 		i.Recorder.Say(claim, v)
 		// A class that is gone, say, tells nothing about who wrote the record, and the
 		// source is needed to find out what was made.
-		if v.Reason == verdict.CloneSourceInUse || i.Planner.Doubtful(claim) {
+		if v.Reason == verdict.CloneSourceInUse || i.Planner.SourceDenied(claim) {
 			i.Ledger.Doubt(k.uid)
 			i.reconsiderSource(claim)
 		}
 		return nil
 	}
-	if v, err = i.hold(ctx, k, admission, v); err != nil {
+	if v, err = i.hold(ctx, k, plan, v); err != nil {
 		return i.notProtected(ctx, k, claim, err)
 	}
-	pins := i.foundPins(claim, admission.Pins)
+	pins := i.foundPins(claim, plan.Pins())
 	if again, err := i.complete(ctx, claim, pins); again || err != nil {
 		return err // it is judged again when the cache has it
 	}

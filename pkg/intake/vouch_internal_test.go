@@ -12,7 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/ledger"
-	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/record"
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/planner"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/source"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/verdict"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/waitlist"
@@ -28,18 +28,18 @@ type judge struct {
 	recorded []bool
 }
 
-func (j *judge) Doubtful(*v1.PersistentVolumeClaim) bool { return j.doubtful }
+func (j *judge) SourceDenied(*v1.PersistentVolumeClaim) bool { return j.doubtful }
 
-func (j *judge) Judge(_ *v1.PersistentVolumeClaim, recorded bool, _ func(waitlist.Object)) (Admission, verdict.Verdict) {
-	j.recorded = append(j.recorded, recorded)
+func (j *judge) Check(context.Context, *v1.PersistentVolumeClaim, func(waitlist.Object)) (planner.Plan, verdict.Verdict, error) {
 	if !j.verdict.Ready() {
-		return Admission{}, j.verdict
+		return planner.Plan{}, j.verdict, nil
 	}
-	return Admission{Source: j.source, Pins: record.Pins{VolumeName: "pvc-uid-copy", RequiredBytes: 1}}, verdict.Verdict{}
+	return planner.Plan{Source: j.source, Request: requestOf(1)}, j.use, nil
 }
 
-func (j *judge) JudgeUse(context.Context, *v1.PersistentVolumeClaim, *v1.PersistentVolumeClaim, func(waitlist.Object)) (verdict.Verdict, error) {
-	return j.use, nil
+func (j *judge) Plan(_ *v1.PersistentVolumeClaim, recorded bool, _ func(waitlist.Object)) (planner.Plan, verdict.Verdict) {
+	j.recorded = append(j.recorded, recorded)
+	return planner.Plan{Source: j.source, Request: requestOf(1)}, j.verdict
 }
 
 // keeper notes which sources are held, and which are looked at again.
@@ -48,8 +48,8 @@ type keeper struct {
 	held, looked []string
 }
 
-func (k *keeper) Hold(_ context.Context, _ types.UID, a Admission) error {
-	k.held = append(k.held, a.Source.Name)
+func (k *keeper) Hold(_ context.Context, _ types.UID, plan planner.Plan) error {
+	k.held = append(k.held, plan.Source.Name)
 	return nil
 }
 func (k *keeper) Reconsider(ref source.Ref) { k.looked = append(k.looked, ref.Name) }
@@ -111,7 +111,7 @@ func TestARecordThatIsFoundIsCompletedFirst(t *testing.T) {
 			claim.Finalizers = []string{i.Keys.Finalizer}
 			claim.Annotations[i.Keys.VolumeName] = "of-somebody-else"
 			undone := &undoes{}
-			i.Planner = undone
+			i.Planner, i.Cleaner = undone, undone
 			work := i.reconcile
 			if deleted {
 				claim.DeletionTimestamp = &metav1.Time{Time: time.Now()}
@@ -178,8 +178,8 @@ func TestAStaleRecordIsTakenOff(t *testing.T) {
 
 type stale struct{ ready }
 
-func (stale) Judge(*v1.PersistentVolumeClaim, bool, func(waitlist.Object)) (Admission, verdict.Verdict) {
-	return Admission{Pins: record.Pins{VolumeName: "pvc-uid-copy", RequiredBytes: 2}, Stale: true}, verdict.Verdict{}
+func (stale) Plan(*v1.PersistentVolumeClaim, bool, func(waitlist.Object)) (planner.Plan, verdict.Verdict) {
+	return planner.Plan{Request: requestOf(2), Stale: true}, verdict.Verdict{}
 }
 
 // Of two claims whose volumes would have one name only one is admitted, also when

@@ -14,6 +14,7 @@ import (
 
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/csidriver"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/ledger"
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/planner"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/secret"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/source"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/topology"
@@ -32,10 +33,10 @@ func (p *Provisioner) attempt(ctx context.Context, turn *ledger.Turn, claim *v1.
 	if !p.Ledger.Own(claim.UID) {
 		return nil, "nobody has vouched for its record yet", nil
 	}
-	if v := p.Fetch(ctx, claim); !v.Ready() {
+	if v := p.Planner.FetchUncached(ctx, claim); !v.Ready() {
 		return nil, "", errors.New(v.Message)
 	}
-	plan, v := p.Plan(claim, true, nil)
+	plan, v := p.Planner.Plan(claim, true, nil)
 	switch {
 	case v.Kind == verdict.Ignore:
 		return nil, "not ours to provision", nil
@@ -51,7 +52,7 @@ func (p *Provisioner) attempt(ctx context.Context, turn *ledger.Turn, claim *v1.
 	if earlier := turn.Repeatable(); earlier != nil && turn.State() == ledger.Unknown && !turn.Differs() {
 		req, begun, attributesClass = earlier, secret.Parse(turn.Beside().Secret), turn.Beside().AttributesClass
 	}
-	with, err := p.credentialsFor(ctx, begun, plan.Secrets.Provisioner)
+	with, err := p.Planner.CredentialsFor(ctx, begun, plan.Secrets.Provisioner)
 	if err != nil {
 		return nil, "", err
 	}
@@ -65,9 +66,9 @@ func (p *Provisioner) attempt(ctx context.Context, turn *ledger.Turn, claim *v1.
 		if turn.State() == ledger.Clean {
 			p.changed(plan.Class.Name, wantedAt(req))
 		}
-		return nil, "", plan.failed(turn, err)
+		return nil, "", noteOtherNodes(turn, plan, err)
 	}
-	if cached := p.Caches.Claim(claim.Namespace, claim.Name); cached != nil && cached.UID == claim.UID && p.elsewhere(cached) {
+	if cached := p.Caches.Claim(claim.Namespace, claim.Name); cached != nil && cached.UID == claim.UID && p.Planner.IsForOtherNode(cached) {
 		return nil, "another node was selected during the call", nil // its provisioner saves the claim's PV
 	}
 	if other := p.userOf(claim, resp.GetVolume().GetVolumeId()); other != "" {
@@ -84,6 +85,15 @@ func (p *Provisioner) attempt(ctx context.Context, turn *ledger.Turn, claim *v1.
 	}
 	p.cloned(turn, claim, plan.Class)
 	return pv, "", nil
+}
+
+// noteOtherNodes marks the turn if the driver has refused a clone whose source cannot be used on
+// the selected node: another node may help. It returns the error.
+func noteOtherNodes(turn *ledger.Turn, plan planner.Plan, err error) error {
+	if plan.OutOfReach.Reason != "" && csidriver.SourceRefused(err) {
+		turn.Elsewhere()
+	}
+	return err
 }
 
 // changed tells that a volume was made, or deleted, or is not to be had.
@@ -153,7 +163,7 @@ func (p *Provisioner) confirm(ctx context.Context, turn *ledger.Turn, claim *v1.
 		return nil, nil
 	case err != nil:
 		return nil, fmt.Errorf("reading the live claim before the first call to the driver: %w", err)
-	case live.UID != claim.UID || !p.Admitted(live):
+	case live.UID != claim.UID || !p.Planner.Admitted(live):
 		turn.Close()
 		return nil, nil
 	}
@@ -165,7 +175,7 @@ func (p *Provisioner) confirm(ctx context.Context, turn *ledger.Turn, claim *v1.
 // show gets its PV, which Kubernetes then reclaims.
 func (p *Provisioner) stillWanted(claim *v1.PersistentVolumeClaim) bool {
 	cached := p.Caches.Claim(claim.Namespace, claim.Name)
-	return cached != nil && cached.UID == claim.UID && cached.DeletionTimestamp == nil && !p.elsewhere(cached)
+	return cached != nil && cached.UID == claim.UID && cached.DeletionTimestamp == nil && !p.Planner.IsForOtherNode(cached)
 }
 
 // warnOfOldKeys says which parameters of the class are spelt as they once were.
@@ -177,12 +187,12 @@ func warnOfOldKeys(ctx context.Context, class *storagev1.StorageClass) {
 
 // call makes one CreateVolume and records its outcome in the ledger; beside gets the
 // Secret's name here. The contents of the Secret are used for this one call only.
-func (p *Provisioner) call(ctx context.Context, turn *ledger.Turn, req *csi.CreateVolumeRequest, with credentials, beside ledger.Beside) (*csi.CreateVolumeResponse, error) {
-	beside.Secret = with.ref.String()
+func (p *Provisioner) call(ctx context.Context, turn *ledger.Turn, req *csi.CreateVolumeRequest, with planner.Credentials, beside ledger.Beside) (*csi.CreateVolumeResponse, error) {
+	beside.Secret = with.Ref.String()
 	before := turn.CallingWith(req, beside)
-	resp, err := p.Driver.CreateVolume(ctx, req, with.values)
+	resp, err := p.Driver.CreateVolume(ctx, req, with.Values)
 	answer := csidriver.Meaning(err)
-	if answer == ledger.Absent && with.lacking != "" {
+	if answer == ledger.Absent && with.Lacking != "" {
 		answer = ledger.Denied // the driver may have refused for want of it
 	}
 	state := turn.Answered(before, answer)
@@ -191,7 +201,7 @@ func (p *Provisioner) call(ctx context.Context, turn *ledger.Turn, req *csi.Crea
 			turn.Elsewhere()
 		}
 		klog.FromContext(ctx).V(2).Info("CreateVolume failed", "volume", req.GetName(), "known", state, "err", err)
-		return nil, with.explain(csidriver.Explain(p.Driver.Name, "CreateVolume", req.GetName(), err))
+		return nil, with.Explain(csidriver.Explain(p.Driver.Name, "CreateVolume", req.GetName(), err))
 	}
 	turn.SetVolume(resp)
 	return resp, nil
@@ -208,7 +218,7 @@ func (p *Provisioner) counted(ctx context.Context, class *storagev1.StorageClass
 
 // reject returns the error for the user after savePV has failed. A volume of which no PV
 // can be made is removed, if its reclaim policy allows that.
-func (p *Provisioner) reject(ctx context.Context, turn *ledger.Turn, in volume.Input, with credentials, failed error) error {
+func (p *Provisioner) reject(ctx context.Context, turn *ledger.Turn, in volume.Input, with planner.Credentials, failed error) error {
 	if !errors.As(failed, &unusableError{}) {
 		return failed
 	}

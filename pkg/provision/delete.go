@@ -15,6 +15,7 @@ import (
 
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/csidriver"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/observe"
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/planner"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/secret"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/topology"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/verdict"
@@ -155,8 +156,8 @@ func (p *Provisioner) Delete(ctx context.Context, pv *v1.PersistentVolume) (err 
 		return err
 	}
 	handle := pv.Spec.CSI.VolumeHandle
-	if err := p.Driver.DeleteVolume(ctx, handle, with.values); err != nil {
-		return with.explain(csidriver.Explain(p.Driver.Name, "DeleteVolume", handle, err))
+	if err := p.Driver.DeleteVolume(ctx, handle, with.Values); err != nil {
+		return with.Explain(csidriver.Explain(p.Driver.Name, "DeleteVolume", handle, err))
 	}
 	p.deleted.add(pv.UID)
 	p.changed(pv.Spec.StorageClassName, topology.Of(pv))
@@ -179,7 +180,7 @@ func (p *Provisioner) sharedWith(pv *v1.PersistentVolume) *v1.PersistentVolume {
 // deletionCredentials reads the Secret that the PV's deletion needs. One that does not
 // exist is done without, and that is told: it may be gone with its namespace, and not
 // every driver needs it here. One that cannot be read is waited for.
-func (p *Provisioner) deletionCredentials(ctx context.Context, pv *v1.PersistentVolume) (credentials, error) {
+func (p *Provisioner) deletionCredentials(ctx context.Context, pv *v1.PersistentVolume) (planner.Credentials, error) {
 	ref, told := secret.OnPV(pv)
 	if !told {
 		class, v := p.classFor(pv)
@@ -187,23 +188,23 @@ func (p *Provisioner) deletionCredentials(ctx context.Context, pv *v1.Persistent
 			ref, v = secret.OfClass(pv, class, p.claimOf(pv))
 		}
 		if !v.Ready() {
-			return credentials{}, errors.New(v.Message)
+			return planner.Credentials{}, errors.New(v.Message)
 		}
 	}
-	values, err := p.secretValues(ctx, ref)
-	if !errors.Is(err, errNoSecret) {
-		return credentials{ref: ref, values: values}, err
+	values, err := p.Planner.SecretValues(ctx, ref)
+	if !errors.Is(err, planner.ErrNoSecret) {
+		return planner.Credentials{Ref: ref, Values: values}, err
 	}
 	p.Recorder.SayOfPV(pv, verdict.Refused(verdict.DeletedWithoutSecret,
 		"Secret %q, which deleting volume %q needs, does not exist; driver %q is asked without it", ref, pv.Spec.CSI.VolumeHandle, p.Driver.Name))
-	return credentials{ref: ref, lacking: fmt.Sprintf("Secret %q", ref)}, nil
+	return planner.Credentials{Ref: ref, Lacking: fmt.Sprintf("Secret %q", ref)}, nil
 }
 
 // classFor returns the PV's class, as the driver understands it, if it is, still, of our
 // driver.
 func (p *Provisioner) classFor(pv *v1.PersistentVolume) (*storagev1.StorageClass, verdict.Verdict) {
 	class := p.Caches.Class(secret.ClassOf(pv))
-	if class == nil || !p.provisions(class) {
+	if class == nil || !p.Planner.Provisions(class) {
 		return nil, verdict.Verdict{}
 	}
 	return p.Migration.Class(class)

@@ -20,6 +20,7 @@ import (
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/informers"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/ledger"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/migration"
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/planner"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/record"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/secret"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/verdict"
@@ -80,17 +81,18 @@ func ebsProvisioner(t *testing.T, parameters map[string]string, topologies ...v1
 			t.Fatal(err)
 		}
 	}
-	return New(Config{
-		Client: client, Caches: caches, Migration: plugin, Keys: wellknown.RecordOf(ebs),
-		Driver: &csidriver.Driver{
-			Name:   ebs,
-			Plugin: map[csi.PluginCapability_Service_Type]bool{csi.PluginCapability_Service_CONTROLLER_SERVICE: true},
-			Controller: map[csi.ControllerServiceCapability_RPC_Type]bool{
-				csi.ControllerServiceCapability_RPC_CREATE_DELETE_VOLUME: true, csi.ControllerServiceCapability_RPC_CLONE_VOLUME: true,
-			},
+	d := &csidriver.Driver{
+		Name:   ebs,
+		Plugin: map[csi.PluginCapability_Service_Type]bool{csi.PluginCapability_Service_CONTROLLER_SERVICE: true},
+		Controller: map[csi.ControllerServiceCapability_RPC_Type]bool{
+			csi.ControllerServiceCapability_RPC_CREATE_DELETE_VOLUME: true, csi.ControllerServiceCapability_RPC_CLONE_VOLUME: true,
 		},
-		Ledger: ledger.New(10*time.Second, clock.RealClock{}), Naming: record.Naming{Prefix: "pvc", UUIDLength: -1},
+	}
+	keys, known := wellknown.RecordOf(ebs), ledger.New(10*time.Second, clock.RealClock{})
+	plan := planner.New(planner.Config{
+		Client: client, Caches: caches, Migration: plugin, Keys: keys, Driver: d, Ledger: known, Naming: record.Naming{Prefix: "pvc", UUIDLength: -1},
 	})
+	return New(Config{Client: client, Caches: caches, Migration: plugin, Keys: keys, Driver: d, Ledger: known, Planner: plan})
 }
 
 // A clone in a class of the plugin, of a volume with a PV of the plugin: the incumbent
@@ -99,7 +101,7 @@ func TestPlanInAClassOfAPlugin(t *testing.T) {
 	p := ebsProvisioner(t, map[string]string{"fstype": "xfs", "type": "gp3"})
 	claim := ebsClaim("copy")
 	claim.Spec.DataSource = &v1.TypedLocalObjectReference{Kind: "PersistentVolumeClaim", Name: "db"}
-	plan, v := p.Plan(claim, false, nil)
+	plan, v := p.Planner.Plan(claim, false, nil)
 	if !v.Ready() {
 		t.Fatalf("verdict is %+v", v)
 	}
@@ -116,7 +118,7 @@ func TestPlanInAClassOfAPlugin(t *testing.T) {
 func TestPlanInAClassThatCannotBeTranslated(t *testing.T) {
 	p := ebsProvisioner(t, map[string]string{"zone": "z"},
 		v1.TopologySelectorTerm{MatchLabelExpressions: []v1.TopologySelectorLabelRequirement{{Key: v1.LabelTopologyZone, Values: []string{"z"}}}})
-	if _, v := p.Plan(ebsClaim("data"), false, nil); v.Kind != verdict.Refuse || v.Reason != verdict.InvalidClass || !strings.HasPrefix(v.Message, `StorageClass "old" is one of in-tree plugin`) {
+	if _, v := p.Planner.Plan(ebsClaim("data"), false, nil); v.Kind != verdict.Refuse || v.Reason != verdict.InvalidClass || !strings.HasPrefix(v.Message, `StorageClass "old" is one of in-tree plugin`) {
 		t.Errorf("verdict is %+v", v)
 	}
 	if _, v := p.classFor(ebsPV("pv", "vol-1")); v.Reason != verdict.InvalidClass {

@@ -33,7 +33,7 @@ func (p *Provisioner) MayRelease(ctx context.Context, name string) error {
 		return nil
 	case err != nil:
 		return fmt.Errorf("reading claim %s/%s before the finalizer of its PV %q is removed: %w", ref.Namespace, ref.Name, name, err)
-	case record.Makes(p.Keys, claim, p.RecordedName(claim), pv):
+	case record.Makes(p.Keys, claim, p.Planner.RecordedName(claim), pv):
 		return fmt.Errorf("the finalizer of PV %q stays until the provisioning record is removed from its claim %s/%s", name, ref.Namespace, ref.Name)
 	}
 	return nil
@@ -44,5 +44,5 @@ func (p *Provisioner) MayRelease(ctx context.Context, name string) error {
 // claim is gone, which the cache need not show yet.
 func (p *Provisioner) Recorded(pv *v1.PersistentVolume) bool {
 	claim := p.claimOf(pv)
-	return pv.Status.Phase != v1.VolumeReleased && claim != nil && record.Makes(p.Keys, claim, p.RecordedName(claim), pv)
+	return pv.Status.Phase != v1.VolumeReleased && claim != nil && record.Makes(p.Keys, claim, p.Planner.RecordedName(claim), pv)
 }

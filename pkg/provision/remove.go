@@ -9,6 +9,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/csidriver"
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/planner"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/source"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/volume"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/wellknown"
@@ -18,7 +19,7 @@ import (
 // A volume is deleted only if its reclaim policy is Delete, the API server has no PV of its
 // name that could be its own, no PV has its handle, and no other claim on record that wants
 // a volume has its name (docs/reliability.md, "The reclaim policy").
-func (p *Provisioner) remove(ctx context.Context, in volume.Input, with credentials) (kept string, err error) {
+func (p *Provisioner) remove(ctx context.Context, in volume.Input, with planner.Credentials) (kept string, err error) {
 	if in.ReclaimPolicy != v1.PersistentVolumeReclaimDelete {
 		return fmt.Sprintf("its reclaim policy is %s", in.ReclaimPolicy), nil
 	}
@@ -36,8 +37,8 @@ func (p *Provisioner) remove(ctx context.Context, in volume.Input, with credenti
 	if other := p.nameUser(claim, name); other != "" {
 		return other, nil
 	}
-	if err := p.Driver.DeleteVolume(ctx, handle, with.values); err != nil {
-		return "", with.explain(csidriver.Explain(p.Driver.Name, "DeleteVolume", handle, err))
+	if err := p.Driver.DeleteVolume(ctx, handle, with.Values); err != nil {
+		return "", with.Explain(csidriver.Explain(p.Driver.Name, "DeleteVolume", handle, err))
 	}
 	p.changed(source.ClassName(claim), nil)
 	return "", nil

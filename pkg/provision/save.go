@@ -14,6 +14,7 @@ import (
 	"k8s.io/klog/v2"
 
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/ledger"
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/planner"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/topology"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/volume"
 )
@@ -29,9 +30,9 @@ func (e unusableError) Unwrap() error { return e.error }
 // or bound to another PV, meanwhile: Kubernetes then reclaims the volume by its reclaim
 // policy. The error is an unusableError if there can be no PV, volume.ErrNoVolume if there
 // is no volume.
-func (p *Provisioner) savePV(ctx context.Context, turn *ledger.Turn, in volume.Input, with credentials) (*v1.PersistentVolume, error) {
-	in.Driver, in.Identity, in.PublishReadOnly, in.Topology = p.Driver.Name, p.Identity, p.PublishReadOnly, p.Places != nil
-	in.Secrets.Provisioner = with.ref
+func (p *Provisioner) savePV(ctx context.Context, turn *ledger.Turn, in volume.Input, with planner.Credentials) (*v1.PersistentVolume, error) {
+	in.Driver, in.Identity, in.PublishReadOnly, in.Topology = p.Driver.Name, p.Identity, p.PublishReadOnly, p.Planner.Places != nil
+	in.Secrets.Provisioner = with.Ref
 	if err := volume.Check(in.Request, in.Response); errors.Is(err, volume.ErrNoVolume) {
 		return nil, err
 	} else if err != nil {

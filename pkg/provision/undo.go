@@ -5,12 +5,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
-	"google.golang.org/protobuf/proto"
 	v1 "k8s.io/api/core/v1"
-	storagev1 "k8s.io/api/storage/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/klog/v2"
@@ -18,12 +15,10 @@ import (
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/csidriver"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/ledger"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/observe"
-	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/record"
-	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/secret"
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/planner"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/source"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/verdict"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/volume"
-	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/waitlist"
 )
 
 // Undo finds out whether the driver holds a volume for a claim that is deleted, or does not
@@ -43,23 +38,23 @@ func (p *Provisioner) Undo(ctx context.Context, turn *ledger.Turn, claim *v1.Per
 		}
 	}
 	ctx = p.counted(ctx, p.Caches.Class(source.ClassName(claim)))
-	p.Fetch(ctx, claim) // if that fails, it is asked without, which proves less
-	calls, _, err := p.calls(turn, claim)
+	p.Planner.FetchUncached(ctx, claim) // if that fails, it is asked without, which proves less
+	calls, _, err := p.Planner.PastCalls(turn, claim)
 	if err != nil {
 		return err
 	}
 	call := calls[0]
-	if saved, err := p.savedLive(ctx, claim, call.request.GetName()); saved || err != nil {
+	if saved, err := p.savedLive(ctx, claim, call.Request.GetName()); saved || err != nil {
 		if saved {
 			turn.Saved()
 		}
 		return err
 	}
-	with, err := p.lastCredentials(ctx, call)
+	with, err := p.Planner.CleanUpCredentials(ctx, call)
 	if err != nil {
 		return err
 	}
-	call.request = cmp.Or(turn.Request(), call.request)
+	call.Request = cmp.Or(turn.Request(), call.Request)
 	resp := turn.Volume()
 	if resp == nil || turn.Open() {
 		resp, call, with, err = p.search(ctx, turn, claim, calls, with)
@@ -73,15 +68,15 @@ func (p *Provisioner) Undo(ctx context.Context, turn *ledger.Turn, claim *v1.Per
 		}
 	}
 	in := volume.Input{
-		Claim: claim, Class: call.class, Request: call.request, Response: resp, Secrets: p.secretsOf(claim, call),
-		AttributesClass: call.attributesClass, ReclaimPolicy: call.reclaimPolicy,
+		Claim: claim, Class: call.Class, Request: call.Request, Response: resp, Secrets: p.Planner.PVSecrets(claim, call),
+		AttributesClass: call.AttributesClass, ReclaimPolicy: call.ReclaimPolicy,
 	}
 	return p.conclude(ctx, turn, in, with)
 }
 
 // conclude saves the PV of a volume that Undo has found. If there can be no PV, the volume
 // is deleted or, with the reclaim policy Retain, kept.
-func (p *Provisioner) conclude(ctx context.Context, turn *ledger.Turn, in volume.Input, with credentials) error {
+func (p *Provisioner) conclude(ctx context.Context, turn *ledger.Turn, in volume.Input, with planner.Credentials) error {
 	handle, name := in.Handle(), in.Request.GetName()
 	if handle == "" {
 		return volume.ErrNoVolume
@@ -174,66 +169,22 @@ func (p *Provisioner) savedLive(ctx context.Context, claim *v1.PersistentVolumeC
 	return volume.Owns(p.Migration.Seen(live), claim, p.Driver.Name), nil
 }
 
-// UndoPins returns what the record is to say while Undo asks the driver.
-func (p *Provisioner) UndoPins(turn *ledger.Turn, claim *v1.PersistentVolumeClaim) (record.Pins, error) {
-	calls, pinned, err := p.calls(turn, claim)
-	switch {
-	case err != nil:
-		return record.Pins{}, err
-	case pinned != nil:
-		return pinned.pins(), nil // it may be what was made: whoever comes next must know
-	}
-	// A blank volume is only asked for before a copy.
-	for _, call := range calls {
-		if call.request.GetVolumeContentSource() != nil {
-			return call.pins(), nil
-		}
-	}
-	return calls[0].pins(), nil
-}
-
-// pastCall is what was or may have been asked of the driver for a claim.
-type pastCall struct {
-	request *csi.CreateVolumeRequest
-	// secret with which, and today's where the class has changed since.
-	secret, today   secret.Ref
-	attributesClass string
-	// class as it is in the API, or was when this process made the call.
-	class         *storagev1.StorageClass
-	reclaimPolicy v1.PersistentVolumeReclaimPolicy
-	// lacking says what the request could not be made with again; see credentials.
-	lacking string
-}
-
-func (c pastCall) pins() record.Pins {
-	pins := record.Of(c.request)
-	pins.Secret, pins.ReclaimPolicy = c.secret.String(), c.reclaimPolicy
-	return pins
-}
-
-// withSource returns the same call for a copy of something else.
-func (c pastCall) withSource(content *csi.VolumeContentSource) pastCall {
-	c.request = proto.CloneOf(c.request)
-	c.request.VolumeContentSource = content
-	return c
-}
-
 // search asks for the volume, to learn of it, with one request after another: the next
 // one only if the driver has said that something else exists under the name. with are the
 // credentials for the first request; the last request and its credentials are returned.
-func (p *Provisioner) search(ctx context.Context, turn *ledger.Turn, claim *v1.PersistentVolumeClaim, calls []pastCall, with credentials) (resp *csi.CreateVolumeResponse, call pastCall, _ credentials, err error) {
+func (p *Provisioner) search(ctx context.Context, turn *ledger.Turn, claim *v1.PersistentVolumeClaim, calls []planner.PastCall, with planner.Credentials) (resp *csi.CreateVolumeResponse, call planner.PastCall, _ planner.Credentials, err error) {
 	for i, next := range calls {
 		call = next
 		if i > 0 {
-			if with, err = p.lastCredentials(ctx, call); err != nil {
+			if with, err = p.Planner.CleanUpCredentials(ctx, call); err != nil {
 				return nil, call, with, err
 			}
 		}
 		attempted := turn.Repeatable()
-		resp, err = p.call(ctx, turn, call.request, with, ledger.Beside{
-			AttributesClass: call.attributesClass, Claim: claim, Class: call.class, ReclaimPolicy: call.reclaimPolicy,
+		resp, err = p.call(ctx, turn, call.Request, with, ledger.Beside{
+			AttributesClass: call.AttributesClass, Claim: claim, Class: call.Class, ReclaimPolicy: call.ReclaimPolicy,
 		})
-		if call.request != attempted {
+		if call.Request != attempted {
 			turn.Sought()
 		}
 		answer := csidriver.Meaning(err)
@@ -242,131 +193,4 @@ func (p *Provisioner) search(ctx context.Context, turn *ledger.Turn, claim *v1.P
 		}
 	}
 	return resp, call, with, err
-}
-
-// secretsOf returns the Secrets that the class of a call names for the claim's PV; none if
-// they cannot be resolved any more.
-func (p *Provisioner) secretsOf(claim *v1.PersistentVolumeClaim, call pastCall) secret.Refs {
-	class, v := p.Migration.Class(call.class)
-	if !v.Ready() {
-		return secret.Refs{}
-	}
-	refs, _ := secret.Resolve(class, about(claim, call.request.GetName()))
-	return refs
-}
-
-// lastCredentials reads the Secret for such a call. If it is gone for good, as when
-// the whole namespace is deleted, the driver is called without: what is found is only
-// deleted.
-func (p *Provisioner) lastCredentials(ctx context.Context, call pastCall) (credentials, error) {
-	with, err := p.credentialsFor(ctx, call.secret, call.today)
-	with.lacking = call.lacking
-	if errors.Is(err, errNoSecret) {
-		with.lacking = fmt.Sprintf("Secret %q", with.ref)
-		return with, nil
-	}
-	return with, err
-}
-
-// calls returns what was or may have been sent for the claim, in the order in which
-// it is to be asked for; there is at least one. pinned is the one of them that only the
-// record speaks for, nil if there is none.
-//
-// First comes what this process has sent. If it has sent nothing there are the source
-// that is on record, if that is not today's, and the one of today. Nothing but a record
-// that anybody can write speaks for the former; nor for the latter if the rules do not let
-// the claim have it. Then nothing is copied before a blank volume of that name was asked
-// for: a driver that holds the copy answers ALREADY_EXISTS (CSI spec, CreateVolume
-// errors); else the blank one is what is found; it does not become the claim's PV.
-func (p *Provisioner) calls(turn *ledger.Turn, claim *v1.PersistentVolumeClaim) (calls []pastCall, pinned *pastCall, err error) {
-	today, err := p.rebuild(claim)
-	last, beside := turn.Request(), turn.Beside()
-	sent := pastCall{
-		request: last, secret: secret.Parse(beside.Secret), today: today.secret, attributesClass: beside.AttributesClass,
-		class: beside.Class, reclaimPolicy: p.reclaimPolicy(claim, today.class),
-	}
-	if err != nil && last != nil {
-		return []pastCall{sent}, nil, nil
-	}
-	if err != nil {
-		return nil, nil, err
-	}
-	if pinned, err = p.pinned(claim, today); err != nil {
-		return nil, nil, err
-	}
-	add := func(call pastCall) {
-		if !slices.ContainsFunc(calls, func(other pastCall) bool { return proto.Equal(call.request, other.request) }) {
-			calls = append(calls, call)
-		}
-	}
-	onlyToFindOut := last.GetVolumeContentSource() == nil && source.Of(claim).Kind != source.None
-	unproven := today.request.GetVolumeContentSource() != nil && !p.Needs(claim)
-	switch {
-	case last != nil && !onlyToFindOut:
-		add(sent)
-	case pinned != nil:
-		add(pinned.withSource(nil))
-	case unproven, last != nil:
-		add(today.withSource(nil))
-	}
-	if pinned != nil {
-		add(*pinned)
-	}
-	add(today)
-	return calls, pinned, nil
-}
-
-// pinned returns the call of an earlier process with the source that is on record;
-// nil if that is today's, or there is none that can be the claim's.
-func (p *Provisioner) pinned(claim *v1.PersistentVolumeClaim, today pastCall) (*pastCall, error) {
-	text, _ := p.Ledger.Kept(claim.UID)
-	if !p.Ledger.Own(claim.UID) && record.On(p.Keys, claim) {
-		text = record.Asked(p.Keys, claim).ContentSource
-	}
-	content, kind := record.ParseSource(text), source.Of(claim).Kind
-	could := kind == source.Claim && content.GetVolume() != nil || kind == source.Snapshot && content.GetSnapshot() != nil
-	if !could || proto.Equal(content, today.request.GetVolumeContentSource()) {
-		return nil, nil
-	}
-	blank, err := p.rebuildFrom(claim, nil) // the bytes on record stand as they are
-	if err != nil {
-		return nil, err
-	}
-	copied := blank.withSource(content)
-	return &copied, nil
-}
-
-// rebuild makes the call of an earlier process again, from the pinned name, bytes and
-// Secret. No rule is asked about the source: with another one, or none, the
-// driver would not recognise the volume. Only without its PV a blank volume is
-// asked for. So it is without a VolumeAttributesClass or the
-// name of a Secret that is gone.
-func (p *Provisioner) rebuild(claim *v1.PersistentVolumeClaim) (pastCall, error) {
-	return p.rebuildFrom(claim, source.VolumeOf(p.facts(claim, true, func(waitlist.Object) {})))
-}
-
-func (p *Provisioner) rebuildFrom(claim *v1.PersistentVolumeClaim, src *source.Volume) (pastCall, error) {
-	unwatched := func(waitlist.Object) {}
-	class, asked, v := p.classOf(claim, unwatched)
-	if !v.Ready() {
-		return pastCall{}, errors.New(v.Message)
-	}
-	name := p.VolumeName(claim)
-	past := pastCall{class: class, reclaimPolicy: p.reclaimPolicy(claim, class)}
-	attributes, v := p.attributes(claim, unwatched)
-	if attributes != nil {
-		past.attributesClass = attributes.Name
-	} else {
-		past.lacking = lacksAttributes(p.attributesOf(claim), v)
-	}
-	if past.request, v = p.build(claim, asked, src, attributes, name, p.whereBefore(claim, asked)); !v.Ready() {
-		return pastCall{}, errors.New(v.Message)
-	}
-	if past.secret = p.begunWith(claim, asked, name); !past.secret.IsZero() {
-		return past, nil
-	}
-	if past.secret, v = secret.ResolveProvisioner(asked, about(claim, name)); !v.Ready() {
-		past.lacking = "the Secret of the StorageClass (" + v.Message + ")"
-	}
-	return past, nil
 }

@@ -15,6 +15,7 @@ type kind string
 const (
 	wiring     kind = "wiring"
 	controller kind = "controller"
+	planning   kind = "planning"
 	rule       kind = "rule"
 	edge       kind = "edge"
 	leaf       kind = "leaf"
@@ -32,6 +33,8 @@ var layers = map[string]kind{
 	"places":     controller,
 	"capacity":   controller,
 	"nodelocal":  controller,
+
+	"planner": planning,
 
 	"source":   rule,
 	"request":  rule,
@@ -63,7 +66,8 @@ var neighbours = map[string][]string{
 
 // below says which floors a floor may use. What app may use is not limited.
 var below = map[kind][]kind{
-	controller: {rule, edge, leaf},
+	controller: {planning, rule, edge, leaf},
+	planning:   {rule, edge, leaf},
 	rule:       {leaf},
 	edge:       {leaf},
 	leaf:       nil,

@@ -1,4 +1,4 @@
-package provision
+package planner
 
 import (
 	"context"
@@ -15,20 +15,20 @@ import (
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/waitlist"
 )
 
-// fetched are VolumeAttributesClasses that were read one by one, because RBAC lets us
-// get them, and not watch them: what the incumbent does with them takes no more.
-type fetched struct {
+// fetchedClasses are VolumeAttributesClasses that were read one by one, because RBAC allows get
+// but not watch: the manifests of csi-provisioner grant no more.
+type fetchedClasses struct {
 	mu      sync.Mutex
 	classes map[string]*storagev1.VolumeAttributesClass
 }
 
-func (f *fetched) get(name string) *storagev1.VolumeAttributesClass {
+func (f *fetchedClasses) get(name string) *storagev1.VolumeAttributesClass {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.classes[name]
 }
 
-func (f *fetched) put(name string, class *storagev1.VolumeAttributesClass) {
+func (f *fetchedClasses) put(name string, class *storagev1.VolumeAttributesClass) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.classes == nil {
@@ -40,26 +40,26 @@ func (f *fetched) put(name string, class *storagev1.VolumeAttributesClass) {
 	}
 }
 
-// attributesOf returns the name of the claim's VolumeAttributesClass, "" if it has none.
-func (p *Provisioner) attributesOf(claim *v1.PersistentVolumeClaim) string {
+// attributesClassName returns the name of the claim's VolumeAttributesClass, "" if it has none.
+func (p *Planner) attributesClassName(claim *v1.PersistentVolumeClaim) string {
 	if claim.Spec.VolumeAttributesClassName == nil {
 		return ""
 	}
 	return *claim.Spec.VolumeAttributesClassName
 }
 
-// Fetch reads what Plan cannot find in the caches: the claim's VolumeAttributesClass
-// where those may not be watched, and what its VolumeSnapshot is bound to. The verdict is
-// not Ready if that fails.
-func (p *Provisioner) Fetch(ctx context.Context, claim *v1.PersistentVolumeClaim) verdict.Verdict {
+// FetchUncached reads the objects that Plan needs and the caches do not have: the claim's
+// VolumeAttributesClass if those are not watched, and the content of its VolumeSnapshot. The
+// verdict is not Ready if that fails.
+func (p *Planner) FetchUncached(ctx context.Context, claim *v1.PersistentVolumeClaim) verdict.Verdict {
 	if v := p.fetchAttributes(ctx, claim); !v.Ready() {
 		return v
 	}
 	return p.fetchSnapshot(ctx, claim)
 }
 
-func (p *Provisioner) fetchAttributes(ctx context.Context, claim *v1.PersistentVolumeClaim) verdict.Verdict {
-	name := p.attributesOf(claim)
+func (p *Planner) fetchAttributes(ctx context.Context, claim *v1.PersistentVolumeClaim) verdict.Verdict {
+	name := p.attributesClassName(claim)
 	if name == "" || !p.AttributesClasses || p.Caches.AttributesClasses != nil || !p.Driver.CanModify() {
 		return verdict.Verdict{}
 	}
@@ -76,9 +76,9 @@ func (p *Provisioner) fetchAttributes(ctx context.Context, claim *v1.PersistentV
 	return verdict.Verdict{}
 }
 
-// attributes returns the claim's VolumeAttributesClass, nil if it asks for none.
-func (p *Provisioner) attributes(claim *v1.PersistentVolumeClaim, before func(waitlist.Object)) (*storagev1.VolumeAttributesClass, verdict.Verdict) {
-	name := p.attributesOf(claim)
+// attributes returns the claim's VolumeAttributesClass, nil if the claim names none.
+func (p *Planner) attributes(claim *v1.PersistentVolumeClaim, before func(waitlist.Object)) (*storagev1.VolumeAttributesClass, verdict.Verdict) {
+	name := p.attributesClassName(claim)
 	if name == "" {
 		return nil, verdict.Verdict{}
 	}
@@ -96,8 +96,8 @@ func (p *Provisioner) attributes(claim *v1.PersistentVolumeClaim, before func(wa
 	return class, v
 }
 
-// lacksAttributes says what a request has to do without whose VolumeAttributesClass is
-// gone; "" if nothing.
+// lacksAttributes returns what is missing in a request whose VolumeAttributesClass no longer
+// exists; "" if nothing is.
 func lacksAttributes(name string, v verdict.Verdict) string {
 	if v.Ready() {
 		return ""

@@ -1,4 +1,4 @@
-package provision
+package planner
 
 import (
 	"slices"
@@ -28,37 +28,38 @@ type Plan struct {
 	Snapshot *source.VolumeSnapshot
 	// Request for the driver.
 	Request *csi.CreateVolumeRequest
-	// Secrets that the class names for this volume. That of the provisioner is the one
-	// that an earlier attempt was begun with, as long as that may have made something.
+	// Secrets that the class names for this volume. The provisioner's Secret is that of an
+	// earlier call as long as that may have created a volume.
 	Secrets secret.Refs
-	// AttributesClass is the claim's VolumeAttributesClass, heeded in the request; empty
-	// for none.
+	// AttributesClass is the name of the VolumeAttributesClass in the request; empty for none.
 	AttributesClass string
 	// ReclaimPolicy of the PV; see volume.ReclaimPolicy.
 	ReclaimPolicy v1.PersistentVolumeReclaimPolicy
-	// Node that the scheduler has chosen; empty if it has not, or if that changes nothing.
+	// Node that the scheduler has selected; empty if there is none, or it does not matter.
 	Node string
-	// OutOfReach: the source of the clone cannot be used on that node.
+	// OutOfReach is the verdict if the source of the clone cannot be used on that node.
 	OutOfReach verdict.Verdict
-	// Stale: nothing exists, and the record pins other bytes or places, or another source,
-	// Secret or reclaim policy than today's. A process that takes over after a crash would
-	// repeat the request with those.
+	// Stale is true if no volume exists, and the record has other bytes or places, or another
+	// source, Secret or reclaim policy than the plan. A process that takes over after a crash
+	// would repeat the request with those.
 	Stale bool
 }
 
-// Pins returns what the record must say of the plan.
+// Pins returns what the claim's record must contain for the plan.
 func (p Plan) Pins() record.Pins {
 	pins := record.Of(p.Request)
 	pins.Secret, pins.ReclaimPolicy = p.Secrets.Provisioner.String(), p.ReclaimPolicy
 	return pins
 }
 
-// Plan gathers the facts about a claim from the caches and asks the rules, in
-// the order in which a person would mend what is wrong. recorded says that this
-// process has admitted the claim before, and waives what must not stop work in
-// progress. before, if not nil, is called with each
+// Copies reports whether the volume is filled from a claim or a snapshot.
+func (p Plan) Copies() bool { return p.Source != nil || p.Snapshot != nil }
+
+// Plan gathers the facts about a claim from the caches and asks the rules, in the order in which
+// a user would fix what is wrong. If recorded, this process has admitted the claim before, and
+// rules that only gate the start of work are skipped. before, if not nil, is called with each
 // object before it is read, so that the caller can wait for it.
-func (p *Provisioner) Plan(claim *v1.PersistentVolumeClaim, recorded bool, before func(waitlist.Object)) (Plan, verdict.Verdict) {
+func (p *Planner) Plan(claim *v1.PersistentVolumeClaim, recorded bool, before func(waitlist.Object)) (Plan, verdict.Verdict) {
 	if before == nil {
 		before = func(waitlist.Object) {}
 	}
@@ -66,21 +67,21 @@ func (p *Provisioner) Plan(claim *v1.PersistentVolumeClaim, recorded bool, befor
 	if !v.Ready() {
 		return Plan{}, v
 	}
-	facts := p.facts(claim, recorded, before)
+	facts := p.sourceFacts(claim, recorded, before)
 	src, v := source.Judge(facts)
 	if !v.Ready() {
 		return Plan{}, v
 	}
 	name := p.VolumeName(claim)
-	if v := p.nameFree(claim, name, before); !v.Ready() {
+	if v := p.checkName(claim, name, before); !v.Ready() {
 		return Plan{}, v
 	}
 	attributes, v := p.attributes(claim, before)
 	if !v.Ready() {
 		return Plan{}, v
 	}
-	node := p.nodeFor(claim)
-	unconsumed := delayed(class) && claim.Annotations[wellknown.SelectedNode] == ""
+	node := p.nodeOf(claim)
+	unconsumed := bindsDelayed(class) && claim.Annotations[wellknown.SelectedNode] == ""
 	var where *csi.TopologyRequirement
 	if !unconsumed {
 		if where, v = p.accessibility(claim, asked, facts.SourcePV, p.mayExistOnRecord(claim), before); !v.Ready() {
@@ -91,21 +92,21 @@ func (p *Provisioner) Plan(claim *v1.PersistentVolumeClaim, recorded bool, befor
 	if !v.Ready() {
 		return Plan{}, v
 	}
-	refs, v := secret.Resolve(asked, about(claim, name))
+	refs, v := secret.Resolve(asked, templateValues(claim, name))
 	if !v.Ready() {
 		return Plan{}, v
 	}
-	if begun := p.begunWith(claim, asked, name); !begun.IsZero() {
+	if begun := p.recordedSecret(claim, asked, name); !begun.IsZero() {
 		refs.Provisioner = begun
 	}
 	if unconsumed {
 		return Plan{}, verdict.Ignored("", "waits for its first consumer")
 	}
 	plan := Plan{Class: class, Source: facts.Source, Snapshot: facts.Snapshot, Request: req, Secrets: refs, ReclaimPolicy: p.reclaimPolicy(claim, class)}
-	if delayed(class) || p.Places != nil {
+	if bindsDelayed(class) || p.Places != nil {
 		plan.Node = node
 	}
-	plan.OutOfReach = p.outOfReach(claim, facts.SourcePV)
+	plan.OutOfReach = p.sourceOutOfReach(claim, facts.SourcePV)
 	if attributes != nil {
 		plan.AttributesClass = attributes.Name
 	}
@@ -113,8 +114,8 @@ func (p *Provisioner) Plan(claim *v1.PersistentVolumeClaim, recorded bool, befor
 	return plan, verdict.Verdict{}
 }
 
-// stale: see Plan.Stale. What is kept there on purpose is not stale.
-func (p *Provisioner) stale(claim *v1.PersistentVolumeClaim, now record.Pins) bool {
+// stale returns Plan.Stale. A recorded source that is kept on purpose is not stale.
+func (p *Planner) stale(claim *v1.PersistentVolumeClaim, now record.Pins) bool {
 	found := record.Asked(p.Keys, claim)
 	kept, _ := p.Ledger.Kept(claim.UID)
 	if !record.On(p.Keys, claim) || p.mayExist(claim) || kept != "" && kept == found.ContentSource {
@@ -124,9 +125,9 @@ func (p *Provisioner) stale(claim *v1.PersistentVolumeClaim, now record.Pins) bo
 		found.ContentSource != "" && found.ContentSource != now.ContentSource
 }
 
-// classOf finds the claim's class and checks that it is, still, of our driver, or of the
-// in-tree plugin that this took over. asked is the same as the driver understands it.
-func (p *Provisioner) classOf(claim *v1.PersistentVolumeClaim, before func(waitlist.Object)) (class, asked *storagev1.StorageClass, v verdict.Verdict) {
+// classOf returns the claim's class if it belongs to the driver, or to the in-tree plugin that
+// the driver replaces. asked is the class in the form that the driver understands.
+func (p *Planner) classOf(claim *v1.PersistentVolumeClaim, before func(waitlist.Object)) (class, asked *storagev1.StorageClass, v verdict.Verdict) {
 	name := source.ClassName(claim)
 	before(waitlist.Class(name))
 	class = p.Caches.Class(name)
@@ -134,7 +135,7 @@ func (p *Provisioner) classOf(claim *v1.PersistentVolumeClaim, before func(waitl
 	case class == nil:
 		return nil, nil, verdict.Waiting(verdict.ClassNotFound,
 			"the claim waits for StorageClass %q, which does not exist; provisioning starts by itself when it is there", name)
-	case !p.provisions(class):
+	case !p.Provisions(class):
 		return nil, nil, verdict.Refused(verdict.ClassOfAnotherDriver,
 			"StorageClass %q belongs to driver %q, the claim was given to driver %q; create the claim again", name, class.Provisioner, p.Driver.Name)
 	}
@@ -146,19 +147,20 @@ func (p *Provisioner) classOf(claim *v1.PersistentVolumeClaim, before func(waitl
 	return class, asked, v
 }
 
-// provisions says whether the class is one of the driver's.
-func (p *Provisioner) provisions(class *storagev1.StorageClass) bool {
+// Provisions reports whether the class belongs to the driver, or to the in-tree plugin that the
+// driver replaces.
+func (p *Planner) Provisions(class *storagev1.StorageClass) bool {
 	return class.Provisioner == p.Driver.Name || p.Migration.Is(class.Provisioner)
 }
 
-// facts gathers what the rules of package source ask for.
-func (p *Provisioner) facts(claim *v1.PersistentVolumeClaim, recorded bool, before func(waitlist.Object)) source.Facts {
+// sourceFacts gathers the facts for the rules of package source.
+func (p *Planner) sourceFacts(claim *v1.PersistentVolumeClaim, recorded bool, before func(waitlist.Object)) source.Facts {
 	state, known := p.Ledger.State(claim.UID)
 	facts := source.Facts{
 		Claim: claim, Driver: p.Driver.Name, CanClone: p.Driver.CanClone(), Recorded: recorded,
 		Found:  record.On(p.Keys, claim),
 		LetGo:  known && state == ledger.Closed,
-		Strict: p.Strict(), OtherNamespaces: p.OtherNamespaces,
+		Strict: p.Strict, OtherNamespaces: p.OtherNamespaces,
 	}
 	ref := source.Of(claim)
 	if ref.Namespace != claim.Namespace && ref.Namespace != "" {
@@ -183,7 +185,7 @@ func (p *Provisioner) facts(claim *v1.PersistentVolumeClaim, recorded bool, befo
 	return facts
 }
 
-func (p *Provisioner) grantsIn(namespace string) []source.Grant {
+func (p *Planner) grantsIn(namespace string) []source.Grant {
 	var grants []source.Grant
 	for _, object := range p.Caches.GrantsIn(namespace) {
 		grants = append(grants, source.GrantOf(object))
@@ -191,10 +193,10 @@ func (p *Provisioner) grantsIn(namespace string) []source.Grant {
 	return grants
 }
 
-// nameFree: no PV of another claim has the name that this claim's PV will get, and
-// no other claim on record is being given a volume of that name; of two that are on
-// record the older goes on.
-func (p *Provisioner) nameFree(claim *v1.PersistentVolumeClaim, name string, before func(waitlist.Object)) verdict.Verdict {
+// checkName checks that no PV of another claim has the name that this claim's PV will get, and
+// that no other recorded claim has a volume of that name in progress. Of two recorded claims
+// the older one goes on.
+func (p *Planner) checkName(claim *v1.PersistentVolumeClaim, name string, before func(waitlist.Object)) verdict.Verdict {
 	before(waitlist.PV(name))
 	before(waitlist.VolumeName(name))
 	// Its PV may have another name: an earlier process may have given volumes other names.
@@ -210,7 +212,7 @@ func (p *Provisioner) nameFree(claim *v1.PersistentVolumeClaim, name string, bef
 	}
 	recorded := record.On(p.Keys, claim)
 	for _, other := range p.Caches.ClaimsOfVolumeName(name) {
-		if other.UID == claim.UID || recorded && older(claim, other) {
+		if other.UID == claim.UID || recorded && isOlder(claim, other) {
 			continue
 		}
 		return verdict.Waiting(verdict.VolumeNameInUse,
@@ -219,54 +221,54 @@ func (p *Provisioner) nameFree(claim *v1.PersistentVolumeClaim, name string, bef
 	return verdict.Verdict{}
 }
 
-// older decides between two claims on record with one volume name: only one of them
-// may go on.
-func older(claim, than *v1.PersistentVolumeClaim) bool {
+// isOlder reports whether a claim was created before another one. The uid decides between two of
+// the same second, so that exactly one of them is older.
+func isOlder(claim, than *v1.PersistentVolumeClaim) bool {
 	if !claim.CreationTimestamp.Equal(&than.CreationTimestamp) {
 		return claim.CreationTimestamp.Before(&than.CreationTimestamp)
 	}
 	return claim.UID < than.UID
 }
 
-func (p *Provisioner) build(claim *v1.PersistentVolumeClaim, class *storagev1.StorageClass, src *source.Volume, attributes *storagev1.VolumeAttributesClass, name string, where *csi.TopologyRequirement) (*csi.CreateVolumeRequest, verdict.Verdict) {
+func (p *Planner) build(claim *v1.PersistentVolumeClaim, class *storagev1.StorageClass, src *source.Volume, attributes *storagev1.VolumeAttributesClass, name string, where *csi.TopologyRequirement) (*csi.CreateVolumeRequest, verdict.Verdict) {
 	in := request.Input{
 		Claim: claim, Class: class, Source: src, Attributes: attributes, Name: name, Accessibility: where,
 		DefaultFSType: p.DefaultFSType, ExtraMetadata: p.ExtraMetadata,
 		SingleNodeMultiWriter: p.Driver.Controller[csi.ControllerServiceCapability_RPC_SINGLE_NODE_MULTI_WRITER],
 	}
-	// Bytes are repeated only as long as an earlier request may have made something:
-	// after that the source may have grown beyond them.
+	// Bytes are repeated only as long as an earlier request may have created a volume; later
+	// the source may have grown beyond them.
 	if p.mayExistOnRecord(claim) {
 		in.PinnedBytes = record.Pinned(p.Keys, p.Naming, claim).RequiredBytes
 	}
 	return request.Build(in)
 }
 
-// begunWith returns the Secret that the record of an earlier process names, if it can be
-// believed and something may have been made with it.
-func (p *Provisioner) begunWith(claim *v1.PersistentVolumeClaim, class *storagev1.StorageClass, name string) secret.Ref {
+// recordedSecret returns the Secret in the claim's record if it is credible and a volume may have
+// been created with it; else a zero ref.
+func (p *Planner) recordedSecret(claim *v1.PersistentVolumeClaim, class *storagev1.StorageClass, name string) secret.Ref {
 	if !p.mayExistOnRecord(claim) {
 		return secret.Ref{}
 	}
 	ref := secret.Parse(record.Pinned(p.Keys, p.Naming, claim).Secret)
-	if ref.IsZero() || secret.CouldBe(ref, class, about(claim, name)) || p.vouchedFor(ref, class.Name, claim.Namespace) {
+	if ref.IsZero() || secret.CouldBe(ref, class, templateValues(claim, name)) || p.provenByPV(ref, class.Name, claim.Namespace) {
 		return ref
 	}
 	return secret.Ref{}
 }
 
-// vouchedFor looks for a PV that proves that the class, made again since, has named the
-// Secret for claims of the namespace. It looks at all PVs of the driver: this is for the
-// rest of an earlier process's work only, and for classes that were changed meanwhile.
-func (p *Provisioner) vouchedFor(ref secret.Ref, class, namespace string) bool {
+// provenByPV reports whether a PV proves that the class, which was recreated since, named the
+// Secret for claims of the namespace. It reads all PVs of the driver from the cache; that is rare,
+// because it is needed only for the work of an earlier process with a class that was changed.
+func (p *Planner) provenByPV(ref secret.Ref, class, namespace string) bool {
 	return slices.ContainsFunc(p.Caches.OwnVolumes(), func(pv *v1.PersistentVolume) bool {
 		return secret.Vouches(pv, ref, p.Driver.Name, class, namespace)
 	})
 }
 
-// reclaimPolicy returns the reclaim policy of the claim's volume. class is today's, nil if it
-// is gone. What is remembered counts as long as an earlier call may have made something.
-func (p *Provisioner) reclaimPolicy(claim *v1.PersistentVolumeClaim, class *storagev1.StorageClass) v1.PersistentVolumeReclaimPolicy {
+// reclaimPolicy returns the reclaim policy of the claim's volume. class is nil if it does not
+// exist. The recorded policy counts as long as an earlier call may have created a volume.
+func (p *Planner) reclaimPolicy(claim *v1.PersistentVolumeClaim, class *storagev1.StorageClass) v1.PersistentVolumeReclaimPolicy {
 	if !p.mayExist(claim) {
 		return volume.ReclaimPolicy("", "", class)
 	}
@@ -277,17 +279,17 @@ func (p *Provisioner) reclaimPolicy(claim *v1.PersistentVolumeClaim, class *stor
 	return volume.ReclaimPolicy(recorded, p.Ledger.Beside(claim.UID).ReclaimPolicy, class)
 }
 
-// mayExist says whether a volume may exist for a claim on record.
-func (p *Provisioner) mayExist(claim *v1.PersistentVolumeClaim) bool {
+// mayExist reports whether a volume may exist for a claim that has a record.
+func (p *Planner) mayExist(claim *v1.PersistentVolumeClaim) bool {
 	state, known := p.Ledger.State(claim.UID)
 	return !known || state == ledger.Unknown
 }
 
-// mayExistOnRecord says whether the claim is on record and a volume may exist for it.
-func (p *Provisioner) mayExistOnRecord(claim *v1.PersistentVolumeClaim) bool {
+// mayExistOnRecord reports whether the claim has a record and a volume may exist for it.
+func (p *Planner) mayExistOnRecord(claim *v1.PersistentVolumeClaim) bool {
 	return record.On(p.Keys, claim) && p.mayExist(claim)
 }
 
-func delayed(class *storagev1.StorageClass) bool {
+func bindsDelayed(class *storagev1.StorageClass) bool {
 	return class.VolumeBindingMode != nil && *class.VolumeBindingMode == storagev1.VolumeBindingWaitForFirstConsumer
 }

@@ -1,4 +1,4 @@
-package provision
+package planner
 
 import (
 	"errors"
@@ -26,7 +26,7 @@ import (
 
 // abroad returns a provisioner without any grant, and a clone on record of the
 // claim "db" of the namespace.
-func abroad(t *testing.T, namespace string) (*Provisioner, *v1.PersistentVolumeClaim) {
+func abroad(t *testing.T, namespace string) (*Planner, *v1.PersistentVolumeClaim) {
 	t.Helper()
 	const driver = "clone.example.com"
 	client, err := kubernetes.NewForConfig(&rest.Config{Host: "https://nowhere.invalid"})
@@ -70,34 +70,34 @@ func abroad(t *testing.T, namespace string) (*Provisioner, *v1.PersistentVolumeC
 // namespace by deleting the claim, nor one that the record alone names: to clean up, the
 // record is enough to get a call.
 func TestCalls(t *testing.T) {
-	idle := func(*Provisioner, *ledger.Turn, *v1.PersistentVolumeClaim) {}
-	vouched := func(p *Provisioner, _ *ledger.Turn, c *v1.PersistentVolumeClaim) { p.Ledger.Vouch(c.UID) }
-	doubted := func(p *Provisioner, _ *ledger.Turn, c *v1.PersistentVolumeClaim) { p.Ledger.Doubt(c.UID) }
-	gone := func(p *Provisioner, _ *ledger.Turn, _ *v1.PersistentVolumeClaim) {
+	idle := func(*Planner, *ledger.Turn, *v1.PersistentVolumeClaim) {}
+	vouched := func(p *Planner, _ *ledger.Turn, c *v1.PersistentVolumeClaim) { p.Ledger.Vouch(c.UID) }
+	doubted := func(p *Planner, _ *ledger.Turn, c *v1.PersistentVolumeClaim) { p.Ledger.Doubt(c.UID) }
+	gone := func(p *Planner, _ *ledger.Turn, _ *v1.PersistentVolumeClaim) {
 		for _, obj := range p.Caches.PVs.GetStore().List() {
 			_ = p.Caches.PVs.GetStore().Delete(obj)
 		}
 	}
-	kept := func(source string) func(*Provisioner, *ledger.Turn, *v1.PersistentVolumeClaim) {
-		return func(p *Provisioner, turn *ledger.Turn, c *v1.PersistentVolumeClaim) {
+	kept := func(source string) func(*Planner, *ledger.Turn, *v1.PersistentVolumeClaim) {
+		return func(p *Planner, turn *ledger.Turn, c *v1.PersistentVolumeClaim) {
 			p.Ledger.Keep(c.UID, source, 5<<30)
 			vouched(p, turn, c)
 		}
 	}
-	asked := func(source string) func(*Provisioner, *ledger.Turn, *v1.PersistentVolumeClaim) {
-		return func(p *Provisioner, turn *ledger.Turn, c *v1.PersistentVolumeClaim) {
+	asked := func(source string) func(*Planner, *ledger.Turn, *v1.PersistentVolumeClaim) {
+		return func(p *Planner, turn *ledger.Turn, c *v1.PersistentVolumeClaim) {
 			past, err := p.rebuild(c)
-			if of := record.ParseSource(source); err == nil && !proto.Equal(of, past.request.GetVolumeContentSource()) {
+			if of := record.ParseSource(source); err == nil && !proto.Equal(of, past.Request.GetVolumeContentSource()) {
 				past, err = p.rebuildFrom(c, nil)
 				past = past.withSource(of)
 			}
 			if err != nil {
 				t.Fatal(err)
 			}
-			turn.Answered(turn.Calling(past.request), ledger.Lost)
+			turn.Answered(turn.Calling(past.Request), ledger.Lost)
 		}
 	}
-	type do = func(*Provisioner, *ledger.Turn, *v1.PersistentVolumeClaim)
+	type do = func(*Planner, *ledger.Turn, *v1.PersistentVolumeClaim)
 	for _, c := range []struct {
 		name, namespace, pin string
 		do                   []do
@@ -131,7 +131,7 @@ func TestCalls(t *testing.T) {
 			for _, do := range c.do {
 				do(p, turn, clone)
 			}
-			calls, _, err := p.calls(turn, clone)
+			calls, _, err := p.PastCalls(turn, clone)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -142,7 +142,7 @@ func TestCalls(t *testing.T) {
 			if !slices.Equal(got, c.want) {
 				t.Errorf("asks for %q, want %q", got, c.want)
 			}
-			if pins, err := p.UndoPins(turn, clone); err != nil || pins.ContentSource != c.recorded {
+			if pins, err := p.CleanUpPins(turn, clone); err != nil || pins.ContentSource != c.recorded {
 				t.Errorf("on record is to be %+v (%v), want source %q", pins, err, c.recorded)
 			}
 		})
@@ -156,12 +156,12 @@ func TestCallsForASourceOnRecordHaveItsSize(t *testing.T) {
 	clone.Annotations = map[string]string{p.Keys.ContentSource: "volume:vol-a", p.Keys.RequiredBytes: "5368709120"}
 	turn, _ := p.Ledger.Take(clone.UID)
 	defer turn.Done()
-	calls, _, err := p.calls(turn, clone)
+	calls, _, err := p.PastCalls(turn, clone)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for i, want := range []int64{5 << 30, 5 << 30, 1 << 30} {
-		if got := calls[i].request.GetCapacityRange().GetRequiredBytes(); got != want {
+		if got := calls[i].Request.GetCapacityRange().GetRequiredBytes(); got != want {
 			t.Errorf("request %d is for %d bytes, want %d", i, got, want)
 		}
 	}
@@ -205,21 +205,21 @@ func TestCallsHaveTheirSecrets(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				before := turn.CallingWith(past.request, ledger.Beside{Secret: sent.String()})
+				before := turn.CallingWith(past.Request, ledger.Beside{Secret: sent.String()})
 				turn.Answered(before, ledger.Lost)
 			}
-			calls, _, err := p.calls(turn, clone)
+			calls, _, err := p.PastCalls(turn, clone)
 			if err != nil {
 				t.Fatal(err)
 			}
 			var got []secret.Ref
 			for _, call := range calls {
-				got = append(got, call.secret)
+				got = append(got, call.Secret)
 			}
 			if !slices.Equal(got, c.want) {
 				t.Errorf("asks with %v, want %v", got, c.want)
 			}
-			pins, err := p.UndoPins(turn, clone)
+			pins, err := p.CleanUpPins(turn, clone)
 			if err != nil || pins.Secret != c.recorded.String() || pins.ContentSource != "volume:vol-a" {
 				t.Errorf("on record is to be %+v (%v)", pins, err)
 			}

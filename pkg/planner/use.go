@@ -1,4 +1,4 @@
-package provision
+package planner
 
 import (
 	"context"
@@ -13,12 +13,11 @@ import (
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/waitlist"
 )
 
-// JudgeUse asks rule 6 of a claim that all other rules let pass: is its source in
-// use? before is called with each object before it is read, and the claim is
-// expected to be waiting for it from then on. An error means that the question
-// could not be answered.
-func (p *Provisioner) JudgeUse(ctx context.Context, claim, src *v1.PersistentVolumeClaim, before func(waitlist.Object)) (verdict.Verdict, error) {
-	if !p.Strict() {
+// checkUse asks whether the source of a claim is in use (rule 6). before is called with each
+// object before it is read, and the claim must be waiting for it from then on. An error means
+// that it could not be found out.
+func (p *Planner) checkUse(ctx context.Context, claim, src *v1.PersistentVolumeClaim, before func(waitlist.Object)) (verdict.Verdict, error) {
+	if !p.Strict {
 		return verdict.Verdict{}, nil
 	}
 	before(waitlist.AttachmentsOf(src.Spec.VolumeName))
@@ -43,24 +42,23 @@ func (p *Provisioner) JudgeUse(ctx context.Context, claim, src *v1.PersistentVol
 	return v, nil
 }
 
-// Granted says whether a clone may use its source: one of its own namespace, or one
-// that a ReferenceGrant lets it use, or did when this process put it on record or
-// vouched for it. A record alone proves nothing: users can write it.
-func (p *Provisioner) Granted(claim *v1.PersistentVolumeClaim) bool {
+// sourceGranted reports whether a clone may use its source: the source is in its namespace, or a
+// ReferenceGrant allows it, or did when this process wrote or verified the record. A record
+// alone proves nothing, because users can write it.
+func (p *Planner) sourceGranted(claim *v1.PersistentVolumeClaim) bool {
 	ref := source.Of(claim)
 	return ref.Namespace == claim.Namespace || p.Ledger.Own(claim.UID) ||
 		p.OtherNamespaces && source.Granted(p.grantsIn(ref.Namespace), claim.Namespace, ref)
 }
 
-// Doubtful says whether the rules about its source do not let the claim have that, as
-// if nobody had begun with it.
-func (p *Provisioner) Doubtful(claim *v1.PersistentVolumeClaim) bool {
-	_, v := source.Judge(p.facts(claim, false, func(waitlist.Object) {}))
+// SourceDenied reports whether the rules deny the claim its source, as if no work had begun.
+func (p *Planner) SourceDenied(claim *v1.PersistentVolumeClaim) bool {
+	_, v := source.Judge(p.sourceFacts(claim, false, func(waitlist.Object) {}))
 	return v.Kind == verdict.Wait || v.Kind == verdict.Refuse
 }
 
-// Needs says whether a clone on record may keep its source from going: not if the
-// rules do not let it use that source at all.
-func (p *Provisioner) Needs(claim *v1.PersistentVolumeClaim) bool {
-	return p.Granted(claim) && !p.Ledger.Doubted(claim.UID)
+// MayHoldSource reports whether a recorded clone may keep its source from being deleted: not if
+// the rules deny it that source.
+func (p *Planner) MayHoldSource(claim *v1.PersistentVolumeClaim) bool {
+	return p.sourceGranted(claim) && !p.Ledger.Doubted(claim.UID)
 }
