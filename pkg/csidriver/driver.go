@@ -178,8 +178,15 @@ func Migrated(ctx context.Context) context.Context {
 }
 
 // CreateVolume makes one call with the contents of a Secret, which are not in the
-// request: requests are remembered. What an error means: see Meaning.
-func (d *Driver) CreateVolume(ctx context.Context, req *csi.CreateVolumeRequest, secrets map[string]string) (*csi.CreateVolumeResponse, error) {
+// request: requests are remembered.
+func (d *Driver) CreateVolume(ctx context.Context, req *csi.CreateVolumeRequest, secrets map[string]string) (*csi.CreateVolumeResponse, Outcome) {
+	resp, err := d.createVolume(ctx, req, secrets)
+	outcome := Classify(err)
+	outcome.Err = explain(d.Name, "CreateVolume", req.GetName(), err)
+	return resp, outcome
+}
+
+func (d *Driver) createVolume(ctx context.Context, req *csi.CreateVolumeRequest, secrets map[string]string) (*csi.CreateVolumeResponse, error) {
 	if err := d.mayCall(); err != nil {
 		return nil, err
 	}
@@ -197,9 +204,13 @@ func (d *Driver) CreateVolume(ctx context.Context, req *csi.CreateVolumeRequest,
 	return resp, hide(d.inTime(ctx, call, err), secrets)
 }
 
-// DeleteVolume makes one call. It is idempotent: a volume that is not there is
-// deleted (CSI spec, DeleteVolume).
+// DeleteVolume makes one call. It is idempotent: it succeeds for a volume that does not exist
+// (CSI spec, DeleteVolume). The error's text is for the user.
 func (d *Driver) DeleteVolume(ctx context.Context, handle string, secrets map[string]string) error {
+	return explain(d.Name, "DeleteVolume", handle, d.deleteVolume(ctx, handle, secrets))
+}
+
+func (d *Driver) deleteVolume(ctx context.Context, handle string, secrets map[string]string) error {
 	if err := d.mayCall(); err != nil {
 		return err
 	}

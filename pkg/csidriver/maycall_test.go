@@ -29,15 +29,15 @@ func TestADriverIsCalledOnlyByWhoMay(t *testing.T) {
 			AccessType: &csi.VolumeCapability_Mount{Mount: &csi.VolumeCapability_MountVolume{}},
 		}},
 	}
-	created, err := d.CreateVolume(t.Context(), req, nil)
-	if err != nil {
-		t.Fatal(err)
+	created, outcome := d.CreateVolume(t.Context(), req, nil)
+	if outcome.Err != nil {
+		t.Fatal(outcome.Err)
 	}
 	late := errors.New("another one may be at work")
 	d.MayCall = func() error { return late }
 	req.Name = "pvc-2"
-	if _, err := d.CreateVolume(t.Context(), req, nil); !errors.Is(err, late) {
-		t.Errorf("CreateVolume: %v", err)
+	if _, outcome := d.CreateVolume(t.Context(), req, nil); !errors.Is(outcome.Err, late) {
+		t.Errorf("CreateVolume: %v", outcome.Err)
 	}
 	if err := d.DeleteVolume(t.Context(), created.GetVolume().GetVolumeId(), nil); !errors.Is(err, late) {
 		t.Errorf("DeleteVolume: %v", err)

@@ -1,4 +1,4 @@
-package csidriver_test
+package csidriver
 
 import (
 	"context"
@@ -10,7 +10,6 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/csidriver"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/ledger"
 )
 
@@ -26,7 +25,7 @@ func final(code codes.Code) bool {
 
 // A volume is forgotten only on the driver's clear word, in however many words
 // that is wrapped, and the user reads who said what.
-func FuzzMeaning(f *testing.F) {
+func FuzzClassify(f *testing.F) {
 	for code := range codes.Code(18) {
 		f.Add(uint32(code), "pool is full", uint8(0), "clone.example.com", "pvc-1")
 		f.Add(uint32(code), "", uint8(0xff), "", "")
@@ -48,20 +47,20 @@ func FuzzMeaning(f *testing.F) {
 		for range wrapping >> 4 & 3 {
 			err = fmt.Errorf("calling: %w", err)
 		}
-		meaning := csidriver.Meaning(err)
+		meaning := Classify(err).Proof
 		switch {
 		case meaning == ledger.Created:
 			t.Errorf("%v means that the volume is there", err)
-		case plain && meaning != ledger.Lost:
+		case plain && meaning != ledger.Indeterminate:
 			t.Errorf("%v, which no driver said, means %d", err, meaning)
 		case meaning == ledger.Absent && !final(code):
 			t.Errorf("%v means that nothing exists", err)
 		case !plain && final(code) && meaning != ledger.Absent:
 			t.Errorf("%v means %d, want that nothing exists", err, meaning)
 		}
-		told := csidriver.Explain(driver, "CreateVolume", volume, err)
-		if !errors.Is(told, err) || csidriver.Meaning(told) != meaning || status.Code(told) != status.Code(err) {
-			t.Errorf("%v means %d, was %d", told, csidriver.Meaning(told), meaning)
+		told := explain(driver, "CreateVolume", volume, err)
+		if !errors.Is(told, err) || Classify(told).Proof != meaning || status.Code(told) != status.Code(err) {
+			t.Errorf("%v means %d, was %d", told, Classify(told).Proof, meaning)
 		}
 		if words := told.Error(); !strings.HasPrefix(words, fmt.Sprintf("driver %q ", driver)) || !strings.Contains(words, fmt.Sprintf("CreateVolume for volume %q", volume)) || !strings.HasSuffix(words, err.Error()) {
 			t.Errorf("the words are %q", words)

@@ -16,37 +16,37 @@ import (
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/ledger"
 )
 
-func TestMeaning(t *testing.T) {
+func TestClassify(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		err  error
-		want ledger.Answer
+		want ledger.Proof
 	}{
 		{"no error means that the volume is there", nil, ledger.Created},
-		{"Canceled says nothing", status.Error(codes.Canceled, ""), ledger.Lost},
-		{"DeadlineExceeded says nothing", status.Error(codes.DeadlineExceeded, ""), ledger.Lost},
-		{"Unavailable says nothing", status.Error(codes.Unavailable, ""), ledger.Lost},
-		{"Aborted speaks of work in progress", status.Error(codes.Aborted, ""), ledger.Lost},
-		{"an error that is no status says nothing", errors.New("connection reset"), ledger.Lost},
-		{"a deadline on this side says nothing", context.DeadlineExceeded, ledger.Lost},
-		{"a cancelled call on this side says nothing", context.Canceled, ledger.Lost},
-		{"Unknown proves nothing", status.Error(codes.Unknown, ""), ledger.Unproven},
-		{"Internal proves nothing", status.Error(codes.Internal, ""), ledger.Unproven},
-		{"DataLoss proves nothing", status.Error(codes.DataLoss, ""), ledger.Unproven},
-		{"AlreadyExists proves the contrary", status.Error(codes.AlreadyExists, ""), ledger.Differs},
-		{"a code that gRPC does not have proves nothing", status.Error(codes.Code(17), ""), ledger.Unproven},
+		{"Canceled says nothing", status.Error(codes.Canceled, ""), ledger.Indeterminate},
+		{"DeadlineExceeded says nothing", status.Error(codes.DeadlineExceeded, ""), ledger.Indeterminate},
+		{"Unavailable says nothing", status.Error(codes.Unavailable, ""), ledger.Indeterminate},
+		{"Aborted speaks of work in progress", status.Error(codes.Aborted, ""), ledger.Indeterminate},
+		{"an error that is no status says nothing", errors.New("connection reset"), ledger.Indeterminate},
+		{"a deadline on this side says nothing", context.DeadlineExceeded, ledger.Indeterminate},
+		{"a cancelled call on this side says nothing", context.Canceled, ledger.Indeterminate},
+		{"Unknown proves nothing", status.Error(codes.Unknown, ""), ledger.Inconclusive},
+		{"Internal proves nothing", status.Error(codes.Internal, ""), ledger.Inconclusive},
+		{"DataLoss proves nothing", status.Error(codes.DataLoss, ""), ledger.Inconclusive},
+		{"AlreadyExists proves the contrary", status.Error(codes.AlreadyExists, ""), ledger.Conflict},
+		{"a code that gRPC does not have proves nothing", status.Error(codes.Code(17), ""), ledger.Inconclusive},
 		{"InvalidArgument is final", status.Error(codes.InvalidArgument, ""), ledger.Absent},
 		{"NotFound, the source, is final", status.Error(codes.NotFound, ""), ledger.Absent},
 		{"ResourceExhausted is final", status.Error(codes.ResourceExhausted, ""), ledger.Absent},
 		{"OutOfRange is final", status.Error(codes.OutOfRange, ""), ledger.Absent},
 		{"FailedPrecondition is final", status.Error(codes.FailedPrecondition, ""), ledger.Absent},
 		{"Unimplemented is final", status.Error(codes.Unimplemented, ""), ledger.Absent},
-		{"a wrapped status keeps its meaning", fmt.Errorf("calling: %w", status.Error(codes.Unavailable, "")), ledger.Lost},
+		{"a wrapped status keeps its meaning", fmt.Errorf("calling: %w", status.Error(codes.Unavailable, "")), ledger.Indeterminate},
 		{"so does a wrapped final one", fmt.Errorf("calling: %w", status.Error(codes.InvalidArgument, "")), ledger.Absent},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			if got := csidriver.Meaning(c.err); got != c.want {
-				t.Errorf("got %d, want %d", got, c.want)
+			if got := csidriver.Classify(c.err); got.Proof != c.want || (got.Err == nil) != (c.err == nil) {
+				t.Errorf("got %+v, want proof %d", got, c.want)
 			}
 		})
 	}
@@ -69,7 +69,7 @@ func TestTurnedAwayProvesNothingOfAnEarlierCall(t *testing.T) {
 			turn.Recording()
 			answer := func(code codes.Code) ledger.State {
 				before := turn.Calling(&csi.CreateVolumeRequest{Name: "pvc-1"})
-				return turn.Answered(before, csidriver.Meaning(status.Error(code, "")))
+				return turn.Answered(before, csidriver.Classify(status.Error(code, "")).Proof)
 			}
 			answer(codes.DeadlineExceeded)
 			for range 3 {
@@ -77,33 +77,6 @@ func TestTurnedAwayProvesNothingOfAnEarlierCall(t *testing.T) {
 				if got := answer(code); got != ledger.Unknown {
 					t.Fatalf("state is %s, want unknown: the volume may exist", got)
 				}
-			}
-		})
-	}
-}
-
-func TestExplain(t *testing.T) {
-	for _, c := range []struct {
-		name, call, volume string
-		err                error
-		want               string
-	}{
-		{
-			"an answer is quoted last", "CreateVolume", "pvc-1", status.Error(codes.ResourceExhausted, "pool is full"),
-			`driver "clone.example.com" answered CreateVolume for volume "pvc-1": rpc error: code = ResourceExhausted desc = pool is full`,
-		},
-		{
-			"no answer in time is said plainly", "DeleteVolume", "handle-1", status.Error(codes.DeadlineExceeded, "context deadline exceeded"),
-			`driver "clone.example.com" has not answered DeleteVolume for volume "handle-1" in time; it is asked again: rpc error: code = DeadlineExceeded desc = context deadline exceeded`,
-		},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			err := csidriver.Explain("clone.example.com", c.call, c.volume, c.err)
-			if err.Error() != c.want {
-				t.Errorf("got  %s\nwant %s", err, c.want)
-			}
-			if status.Code(errors.Unwrap(err)) != status.Code(c.err) || csidriver.Meaning(err) != csidriver.Meaning(c.err) {
-				t.Error("the status cannot be reached any more")
 			}
 		})
 	}
@@ -155,11 +128,20 @@ func TestSourceRefused(t *testing.T) {
 	yes := []codes.Code{codes.ResourceExhausted, codes.InvalidArgument, codes.NotFound, codes.FailedPrecondition, codes.OutOfRange, codes.Unimplemented}
 	for code := codes.OK; code <= codes.Unauthenticated; code++ {
 		want := slices.Contains(yes, code)
-		if got := csidriver.SourceRefused(status.Error(code, "")); got != want {
+		if got := csidriver.Classify(status.Error(code, "")).SourceRefused; got != want {
 			t.Errorf("%s: got %t, want %t", code, got, want)
 		}
-		if want && csidriver.Meaning(status.Error(code, "")) != ledger.Absent {
+		if want && csidriver.Classify(status.Error(code, "")).Proof != ledger.Absent {
 			t.Errorf("%s does not prove that nothing exists", code)
+		}
+	}
+}
+
+// Another node may help only if there is no room.
+func TestOtherNode(t *testing.T) {
+	for code := codes.OK; code <= codes.Unauthenticated; code++ {
+		if got, want := csidriver.Classify(status.Error(code, "")).OtherNode, code == codes.ResourceExhausted; got != want {
+			t.Errorf("%s: got %t, want %t", code, got, want)
 		}
 	}
 }

@@ -303,7 +303,7 @@ func TestOwned(t *testing.T) {
 			}
 			if c.asked != "" {
 				turn, _ := i.Ledger.Take(claim.UID)
-				turn.Answered(turn.Calling(&csi.CreateVolumeRequest{Name: c.asked}), ledger.Lost)
+				turn.Answered(turn.Calling(&csi.CreateVolumeRequest{Name: c.asked}), ledger.Indeterminate)
 				turn.Done()
 			}
 			if got := i.owned(claim, "pvc-uid-copy"); got != c.want {

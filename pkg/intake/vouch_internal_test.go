@@ -82,13 +82,13 @@ func TestARecordThatIsFoundIsJudged(t *testing.T) {
 			claim.Annotations[i.Keys.VolumeName], claim.Annotations[i.Keys.RequiredBytes] = "pvc-uid-copy", "1"
 			claim.Spec.DataSource = &v1.TypedLocalObjectReference{Kind: "PersistentVolumeClaim", Name: "db"}
 			put(t, i, claim)
-			planner, protector, woken := &judge{verdict: c.verdict, use: c.use, source: db, doubtful: c.doubtful}, &keeper{}, false
-			i.Planner, i.Protector = planner, protector
+			rules, protector, woken := &judge{verdict: c.verdict, use: c.use, source: db, doubtful: c.doubtful}, &keeper{}, false
+			i.Planner, i.Protector = rules, protector
 			i.WakeEngine = func(*v1.PersistentVolumeClaim) { woken = true }
 			if err := i.reconcile(t.Context(), keyOf(claim)); err != nil {
 				t.Fatal(err)
 			}
-			if slices.Contains(planner.recorded, true) {
+			if slices.Contains(rules.recorded, true) {
 				t.Error("it was judged as work of this process")
 			}
 			if i.Ledger.Own(claim.UID) != c.own || i.Ledger.Doubted(claim.UID) != c.doubted {
@@ -153,7 +153,7 @@ func TestAStaleRecordIsTakenOff(t *testing.T) {
 	}{
 		"never called":                     {func(*ledger.Turn) {}, 1},
 		"nothing exists after a call":      {func(turn *ledger.Turn) { turn.Answered(turn.Calling(nil), ledger.Absent) }, 1},
-		"a volume may exist":               {func(turn *ledger.Turn) { turn.Answered(turn.Calling(nil), ledger.Lost) }, 0},
+		"a volume may exist":               {func(turn *ledger.Turn) { turn.Answered(turn.Calling(nil), ledger.Indeterminate) }, 0},
 		"somebody is asking at the moment": {func(turn *ledger.Turn) { turn.Calling(nil) }, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -219,7 +219,7 @@ func TestARecordIsMendedAFewTimes(t *testing.T) {
 	claim.Finalizers = []string{i.Keys.Finalizer}
 	turn, _ := i.Ledger.Take(claim.UID)
 	turn.Recording()
-	turn.Answered(turn.Calling(&csi.CreateVolumeRequest{Name: "pvc-uid-copy"}), ledger.Lost)
+	turn.Answered(turn.Calling(&csi.CreateVolumeRequest{Name: "pvc-uid-copy"}), ledger.Indeterminate)
 	turn.Done()
 	for range 20 {
 		changed := claim.DeepCopy()

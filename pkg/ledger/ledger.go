@@ -34,24 +34,23 @@ func (s State) String() string {
 	return [...]string{"unknown", "idle", "clean", "saved", "closed"}[s]
 }
 
-// Answer is how one CreateVolume ended.
-type Answer int
+// Proof is what the end of one CreateVolume proves about the volume.
+type Proof int
 
 const (
-	// Lost: nobody knows what the driver did or will still do.
-	Lost Answer = iota
+	// Indeterminate: it is not known what the driver did or will still do.
+	Indeterminate Proof = iota
 	// Created: the driver has the volume.
 	Created
-	// Absent: the driver says that nothing exists.
+	// Absent: the driver reports that nothing exists.
 	Absent
-	// Unproven: the driver refused in a way that does not say whether something
-	// exists.
-	Unproven
-	// Differs: something exists under the name, but not what this request asks for.
-	Differs
-	// Denied: the driver did not let us ask. Nothing was begun by this call, and
-	// nothing is known of earlier ones.
-	Denied
+	// Inconclusive: the driver refused, which does not prove whether something exists.
+	Inconclusive
+	// Conflict: something exists under the name, but not what this request asks for.
+	Conflict
+	// Unauthorized: the driver rejected the caller. This call did nothing, and proves nothing
+	// about earlier ones.
+	Unauthorized
 )
 
 // ErrHalfProven: after a call of unknown outcome the driver has said once that

@@ -27,7 +27,7 @@ func newHands() *hands                                 { return &hands{time.Unix
 func request(name string) *csi.CreateVolumeRequest     { return &csi.CreateVolumeRequest{Name: name} }
 func take(t *testing.T, l *ledger.Ledger) *ledger.Turn { t.Helper(); return takeOf(t, l, claim) }
 func expect(t *testing.T, got, want ledger.State)      { t.Helper(); expectAt(t, -1, got, want) }
-func call(turn *ledger.Turn, answer ledger.Answer) {
+func call(turn *ledger.Turn, answer ledger.Proof) {
 	turn.Answered(turn.Calling(request("pvc-1")), answer)
 }
 func known(l *ledger.Ledger) (state ledger.State, ok bool) { return l.State(claim) }
@@ -67,7 +67,7 @@ func TestStateNames(t *testing.T) {
 func TestAnswers(t *testing.T) {
 	type answer struct {
 		after time.Duration
-		is    ledger.Answer
+		is    ledger.Proof
 		want  ledger.State
 	}
 	for _, c := range []struct {
@@ -79,33 +79,33 @@ func TestAnswers(t *testing.T) {
 		{"a first final answer proves absence", true, []answer{{0, ledger.Absent, ledger.Clean}}},
 		{"so does each later one", true, []answer{{0, ledger.Absent, ledger.Clean}, {time.Second, ledger.Absent, ledger.Clean}}},
 		{"a volume that was made exists", true, []answer{{0, ledger.Created, ledger.Unknown}}},
-		{"a lost answer leaves it open", true, []answer{{0, ledger.Lost, ledger.Unknown}}},
-		{"an unproven answer leaves it open", true, []answer{{0, ledger.Unproven, ledger.Unknown}}},
-		{"a lost answer after a final one opens it again", true, []answer{{0, ledger.Absent, ledger.Clean}, {0, ledger.Lost, ledger.Unknown}}},
-		{"an unproven answer after a final one opens it again", true, []answer{{0, ledger.Absent, ledger.Clean}, {0, ledger.Unproven, ledger.Unknown}}},
+		{"a lost answer leaves it open", true, []answer{{0, ledger.Indeterminate, ledger.Unknown}}},
+		{"an unproven answer leaves it open", true, []answer{{0, ledger.Inconclusive, ledger.Unknown}}},
+		{"a lost answer after a final one opens it again", true, []answer{{0, ledger.Absent, ledger.Clean}, {0, ledger.Indeterminate, ledger.Unknown}}},
+		{"an unproven answer after a final one opens it again", true, []answer{{0, ledger.Absent, ledger.Clean}, {0, ledger.Inconclusive, ledger.Unknown}}},
 		{"one final answer after a lost one proves nothing", true, []answer{
-			{0, ledger.Lost, ledger.Unknown}, {time.Hour, ledger.Absent, ledger.Unknown},
+			{0, ledger.Indeterminate, ledger.Unknown}, {time.Hour, ledger.Absent, ledger.Unknown},
 		}},
 		{"two final answers less than a timeout apart prove nothing", true, []answer{
-			{0, ledger.Lost, ledger.Unknown}, {0, ledger.Absent, ledger.Unknown}, {timeout - 1, ledger.Absent, ledger.Unknown},
+			{0, ledger.Indeterminate, ledger.Unknown}, {0, ledger.Absent, ledger.Unknown}, {timeout - 1, ledger.Absent, ledger.Unknown},
 		}},
 		{"two final answers one timeout apart prove absence", true, []answer{
-			{0, ledger.Lost, ledger.Unknown}, {0, ledger.Absent, ledger.Unknown}, {timeout, ledger.Absent, ledger.Clean},
+			{0, ledger.Indeterminate, ledger.Unknown}, {0, ledger.Absent, ledger.Unknown}, {timeout, ledger.Absent, ledger.Clean},
 		}},
 		{"the pause is measured from the first final answer", true, []answer{
-			{0, ledger.Lost, ledger.Unknown}, {0, ledger.Absent, ledger.Unknown},
+			{0, ledger.Indeterminate, ledger.Unknown}, {0, ledger.Absent, ledger.Unknown},
 			{timeout / 2, ledger.Absent, ledger.Unknown}, {timeout / 2, ledger.Absent, ledger.Clean},
 		}},
 		{"a lost answer between two final ones starts again", true, []answer{
-			{0, ledger.Lost, ledger.Unknown}, {0, ledger.Absent, ledger.Unknown}, {timeout, ledger.Lost, ledger.Unknown},
+			{0, ledger.Indeterminate, ledger.Unknown}, {0, ledger.Absent, ledger.Unknown}, {timeout, ledger.Indeterminate, ledger.Unknown},
 			{timeout, ledger.Absent, ledger.Unknown}, {timeout, ledger.Absent, ledger.Clean},
 		}},
 		{"an unproven answer between two final ones starts again", true, []answer{
-			{0, ledger.Lost, ledger.Unknown}, {0, ledger.Absent, ledger.Unknown}, {timeout, ledger.Unproven, ledger.Unknown},
+			{0, ledger.Indeterminate, ledger.Unknown}, {0, ledger.Absent, ledger.Unknown}, {timeout, ledger.Inconclusive, ledger.Unknown},
 			{timeout, ledger.Absent, ledger.Unknown}, {timeout, ledger.Absent, ledger.Clean},
 		}},
 		{"a success between two final ones starts again", true, []answer{
-			{0, ledger.Lost, ledger.Unknown}, {0, ledger.Absent, ledger.Unknown}, {timeout, ledger.Created, ledger.Unknown},
+			{0, ledger.Indeterminate, ledger.Unknown}, {0, ledger.Absent, ledger.Unknown}, {timeout, ledger.Created, ledger.Unknown},
 			{timeout, ledger.Absent, ledger.Unknown},
 		}},
 		{"the record of another process starts open: one final answer proves nothing", false, []answer{{0, ledger.Absent, ledger.Unknown}}},
@@ -117,7 +117,7 @@ func TestAnswers(t *testing.T) {
 		}},
 		{"a cleared claim that is opened again needs two answers again", false, []answer{
 			{0, ledger.Absent, ledger.Unknown}, {timeout, ledger.Absent, ledger.Clean},
-			{0, ledger.Lost, ledger.Unknown}, {timeout, ledger.Absent, ledger.Unknown}, {timeout, ledger.Absent, ledger.Clean},
+			{0, ledger.Indeterminate, ledger.Unknown}, {timeout, ledger.Absent, ledger.Unknown}, {timeout, ledger.Absent, ledger.Clean},
 		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -153,8 +153,8 @@ func TestTurns(t *testing.T) {
 		{"a refused request is remembered", func(turn *ledger.Turn) { turn.Recording(); call(turn, ledger.Absent) }, ledger.Clean, false, true},
 		{"a removed volume is gone", func(turn *ledger.Turn) { turn.Recording(); call(turn, ledger.Created); turn.Removed() }, ledger.Clean, false, true},
 		{"a saved volume needs no request any more", func(turn *ledger.Turn) { turn.Recording(); call(turn, ledger.Created); turn.Saved() }, ledger.Saved, false, false},
-		{"a closed claim has no request", func(turn *ledger.Turn) { turn.Recording(); call(turn, ledger.Lost); turn.Close() }, ledger.Closed, false, false},
-		{"a new record forgets what was before", func(turn *ledger.Turn) { call(turn, ledger.Lost); turn.Close(); turn.Recording() }, ledger.Idle, false, false},
+		{"a closed claim has no request", func(turn *ledger.Turn) { turn.Recording(); call(turn, ledger.Indeterminate); turn.Close() }, ledger.Closed, false, false},
+		{"a new record forgets what was before", func(turn *ledger.Turn) { call(turn, ledger.Indeterminate); turn.Close(); turn.Recording() }, ledger.Idle, false, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			l := ledger.New(timeout, newHands())
@@ -194,7 +194,7 @@ func TestRemovedForgetsAnEarlierAnswer(t *testing.T) {
 	defer turn.Done()
 	call(turn, ledger.Absent)
 	turn.Removed()
-	call(turn, ledger.Lost)
+	call(turn, ledger.Indeterminate)
 	clock.move(timeout)
 	call(turn, ledger.Absent)
 	expect(t, turn.State(), ledger.Unknown)
@@ -315,7 +315,7 @@ func TestAClaimWithoutARecord(t *testing.T) {
 		t.Errorf("unrecorded: %t, own: %t, %s, foreign: %t", l.Unrecorded(claim), l.Own(claim), turn.State(), turn.Foreign())
 	}
 	turn.Confirm()
-	turn.Answered(turn.Calling(nil), ledger.Lost)
+	turn.Answered(turn.Calling(nil), ledger.Indeterminate)
 	if !l.Unrecorded(claim) || turn.State() != ledger.Unknown || turn.Foreign() {
 		t.Error("a call changes what the claim is")
 	}
@@ -333,7 +333,7 @@ func TestAsked(t *testing.T) {
 	turn := take(t, l)
 	turn.Recording()
 	req := &csi.CreateVolumeRequest{Name: "pvc-1", CapacityRange: &csi.CapacityRange{RequiredBytes: 7}}
-	turn.Answered(turn.Calling(req), ledger.Lost)
+	turn.Answered(turn.Calling(req), ledger.Indeterminate)
 	if asked := l.Asked(claim); asked != req {
 		t.Errorf("asked was %v, want %v", asked, req)
 	}
@@ -348,7 +348,7 @@ func TestElsewhere(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		before bool
-		answer ledger.Answer
+		answer ledger.Proof
 		want   bool
 	}{
 		{"no room, and nothing exists", true, ledger.Absent, true},
@@ -359,7 +359,7 @@ func TestElsewhere(t *testing.T) {
 			turn := take(t, l)
 			turn.Recording()
 			if !c.before {
-				turn.Answered(turn.Calling(nil), ledger.Lost)
+				turn.Answered(turn.Calling(nil), ledger.Indeterminate)
 			}
 			turn.Answered(turn.Calling(nil), c.answer)
 			turn.Elsewhere()
@@ -385,7 +385,7 @@ func TestOwn(t *testing.T) {
 		{"a record of ours", func(turn *ledger.Turn) { turn.Recording() }, true},
 		{"a record of ours after a call", func(turn *ledger.Turn) {
 			turn.Recording()
-			turn.Answered(turn.Calling(nil), ledger.Lost)
+			turn.Answered(turn.Calling(nil), ledger.Indeterminate)
 		}, true},
 		{"a record of ours that was taken off", func(turn *ledger.Turn) { turn.Recording(); turn.Close() }, false},
 	} {
@@ -416,7 +416,7 @@ func TestForget(t *testing.T) {
 		{"an idle claim is forgotten", (*ledger.Turn).Recording, false, ledger.Unknown},
 		{"a clean claim is forgotten", func(turn *ledger.Turn) { turn.Recording(); call(turn, ledger.Absent) }, false, ledger.Unknown},
 		{"a saved claim is forgotten", (*ledger.Turn).Saved, false, ledger.Unknown},
-		{"a claim whose volume may exist is kept with its request", func(turn *ledger.Turn) { call(turn, ledger.Lost) }, true, ledger.Unknown},
+		{"a claim whose volume may exist is kept with its request", func(turn *ledger.Turn) { call(turn, ledger.Indeterminate) }, true, ledger.Unknown},
 		{"a closed claim is kept for a while", (*ledger.Turn).Close, true, ledger.Closed},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -512,7 +512,7 @@ func TestTakeByMany(t *testing.T) {
 				if inside.Add(1) != 1 {
 					t.Error("two have the turn")
 				}
-				turn.Answered(turn.Calling(request("pvc-1")), ledger.Lost)
+				turn.Answered(turn.Calling(request("pvc-1")), ledger.Indeterminate)
 				got.Add(1)
 				inside.Add(-1)
 				turn.Done()
@@ -556,7 +556,7 @@ func TestHalfProven(t *testing.T) {
 	clock := newHands()
 	turn := take(t, ledger.New(timeout, clock))
 	defer turn.Done()
-	call(turn, ledger.Lost)
+	call(turn, ledger.Indeterminate)
 	if turn.HalfProven() {
 		t.Error("no answer proves half")
 	}
@@ -574,8 +574,8 @@ func TestHalfProven(t *testing.T) {
 
 func TestACallIsOpenUntilItIsAnswered(t *testing.T) {
 	t.Parallel()
-	for answer, open := range map[ledger.Answer]bool{
-		ledger.Lost: true, ledger.Created: false, ledger.Absent: false, ledger.Unproven: false, ledger.Denied: false,
+	for answer, open := range map[ledger.Proof]bool{
+		ledger.Indeterminate: true, ledger.Created: false, ledger.Absent: false, ledger.Inconclusive: false, ledger.Unauthorized: false,
 	} {
 		turn := take(t, ledger.New(timeout, newHands()))
 		turn.SetVolume(reply("handle"))
@@ -597,17 +597,17 @@ func TestWhatDiffersIsAskedForInTurn(t *testing.T) {
 	turn := take(t, l)
 	for i, step := range []struct {
 		request *csi.CreateVolumeRequest
-		answer  ledger.Answer
+		answer  ledger.Proof
 		// kept is the request that is to be repeated; differs: the other one is next.
 		kept    *csi.CreateVolumeRequest
 		differs bool
 	}{
-		{first, ledger.Lost, first, false},
-		{first, ledger.Differs, first, true},
-		{today, ledger.Differs, first, false},
-		{first, ledger.Differs, first, true},
-		{today, ledger.Lost, today, false}, // it may have made it, after all
-		{today, ledger.Unproven, today, false},
+		{first, ledger.Indeterminate, first, false},
+		{first, ledger.Conflict, first, true},
+		{today, ledger.Conflict, first, false},
+		{first, ledger.Conflict, first, true},
+		{today, ledger.Indeterminate, today, false}, // it may have made it, after all
+		{today, ledger.Inconclusive, today, false},
 	} {
 		turn.Answered(turn.Calling(step.request), step.answer)
 		if turn.Request() != step.kept || turn.Differs() != step.differs || turn.State() != ledger.Unknown {
@@ -623,33 +623,33 @@ func TestAbsentAfterDiffers(t *testing.T) {
 	blank, copied := &csi.CreateVolumeRequest{Name: "pvc-1"}, &csi.CreateVolumeRequest{Name: "pvc-1", Parameters: map[string]string{"of": "db"}}
 	type step struct {
 		request *csi.CreateVolumeRequest
-		answer  ledger.Answer
+		answer  ledger.Proof
 		state   ledger.State
 		half    bool
 		kept    *csi.CreateVolumeRequest
 	}
 	for name, steps := range map[string][]step{
 		"another request": {
-			{blank, ledger.Differs, ledger.Unknown, false, blank},
+			{blank, ledger.Conflict, ledger.Unknown, false, blank},
 			{copied, ledger.Absent, ledger.Unknown, false, blank},
 			{copied, ledger.Absent, ledger.Unknown, false, blank},
-			{copied, ledger.Lost, ledger.Unknown, false, copied},
+			{copied, ledger.Indeterminate, ledger.Unknown, false, copied},
 			{copied, ledger.Absent, ledger.Unknown, false, blank},
 		},
 		"the same request": {
-			{blank, ledger.Differs, ledger.Unknown, false, blank},
+			{blank, ledger.Conflict, ledger.Unknown, false, blank},
 			{&csi.CreateVolumeRequest{Name: "pvc-1"}, ledger.Absent, ledger.Unknown, true, nil},
 			{blank, ledger.Absent, ledger.Clean, false, blank},
 		},
 		"the first after others": {
-			{blank, ledger.Differs, ledger.Unknown, false, blank},
-			{copied, ledger.Differs, ledger.Unknown, false, blank},
+			{blank, ledger.Conflict, ledger.Unknown, false, blank},
+			{copied, ledger.Conflict, ledger.Unknown, false, blank},
 			{copied, ledger.Absent, ledger.Unknown, false, blank},
 			{blank, ledger.Absent, ledger.Unknown, true, blank},
 			{blank, ledger.Absent, ledger.Clean, false, blank},
 		},
 		"after a volume was made": {
-			{blank, ledger.Differs, ledger.Unknown, false, blank},
+			{blank, ledger.Conflict, ledger.Unknown, false, blank},
 			{copied, ledger.Created, ledger.Unknown, false, copied},
 			{copied, ledger.Absent, ledger.Unknown, true, copied},
 			{copied, ledger.Absent, ledger.Clean, false, copied},
@@ -668,7 +668,7 @@ func TestAbsentAfterDiffers(t *testing.T) {
 		})
 	}
 	turn := take(t, ledger.New(timeout, newHands()))
-	turn.Answered(turn.Calling(blank), ledger.Differs)
+	turn.Answered(turn.Calling(blank), ledger.Conflict)
 	turn.Removed()
 	turn.Answered(turn.Calling(copied), ledger.Absent)
 	expect(t, turn.State(), ledger.Clean)
@@ -681,8 +681,8 @@ func TestKeep(t *testing.T) {
 		kept bool
 	}{
 		"nothing was asked":         {func(*hands, *ledger.Turn) {}, true},
-		"something else exists":     {func(_ *hands, turn *ledger.Turn) { call(turn, ledger.Differs) }, true},
-		"an answer was lost":        {func(_ *hands, turn *ledger.Turn) { call(turn, ledger.Lost) }, true},
+		"something else exists":     {func(_ *hands, turn *ledger.Turn) { call(turn, ledger.Conflict) }, true},
+		"an answer was lost":        {func(_ *hands, turn *ledger.Turn) { call(turn, ledger.Indeterminate) }, true},
 		"nothing exists, said once": {func(_ *hands, turn *ledger.Turn) { call(turn, ledger.Absent) }, true},
 		"nothing exists": {func(clock *hands, turn *ledger.Turn) {
 			call(turn, ledger.Absent)
@@ -717,16 +717,16 @@ func TestKeep(t *testing.T) {
 // What was sent to find out what exists is not what the claim asks for.
 func TestWhatWasSoughtIsNotRepeatedByAnAttempt(t *testing.T) {
 	turn := take(t, ledger.New(timeout, newHands()))
-	call(turn, ledger.Lost)
+	call(turn, ledger.Indeterminate)
 	if turn.Repeatable() == nil {
 		t.Error("a request of an attempt cannot be repeated")
 	}
-	call(turn, ledger.Lost)
+	call(turn, ledger.Indeterminate)
 	turn.Sought()
 	if turn.Repeatable() != nil || turn.Request() == nil {
 		t.Error("what was sought can be repeated, or is forgotten")
 	}
-	call(turn, ledger.Lost)
+	call(turn, ledger.Indeterminate)
 	if turn.Repeatable() == nil {
 		t.Error("a later request of an attempt cannot be repeated")
 	}
@@ -744,12 +744,12 @@ func TestBeside(t *testing.T) {
 	for i, step := range []struct {
 		request *csi.CreateVolumeRequest
 		beside  ledger.Beside
-		answer  ledger.Answer
+		answer  ledger.Proof
 		want    ledger.Beside
 	}{
-		{first, old, ledger.Lost, old},
-		{today, now, ledger.Differs, old}, // it was not this one that has made what exists
-		{today, now, ledger.Lost, now},
+		{first, old, ledger.Indeterminate, old},
+		{today, now, ledger.Conflict, old}, // it was not this one that has made what exists
+		{today, now, ledger.Indeterminate, now},
 	} {
 		before := turn.CallingWith(step.request, step.beside)
 		turn.Answered(before, step.answer)

@@ -101,35 +101,35 @@ func (t *Turn) CallingWith(request *csi.CreateVolumeRequest, beside Beside) Stat
 // Answered notes how the call ended that Calling announced, and returns what
 // is known now. before is what Calling returned.
 //
-// After Differs, Absent counts only as an answer to the same request: that another one
+// After Conflict, Absent counts only as an answer to the same request: that another one
 // cannot be served, because the source it names is gone perhaps, says nothing about what
 // has the name.
-func (t *Turn) Answered(before State, answer Answer) State {
+func (t *Turn) Answered(before State, proof Proof) State {
 	now := t.ledger.clock.Now()
 	var s State
 	t.with(func(e *entry) {
-		e.open = answer == Lost
-		e.differs = answer == Differs && !e.differs
-		if answer == Absent && e.differed != nil && !proto.Equal(e.request, e.differed) {
-			answer, e.request, e.beside = Unproven, e.differed, e.besideDiffered
+		e.open = proof == Indeterminate
+		e.differs = proof == Conflict && !e.differs
+		if proof == Absent && e.differed != nil && !proto.Equal(e.request, e.differed) {
+			proof, e.request, e.beside = Inconclusive, e.differed, e.besideDiffered
 		}
 		switch {
-		case answer == Created:
+		case proof == Created:
 			e.differed = nil
 			e.letGo()
-		case answer == Absent:
+		case proof == Absent:
 			e.differed = nil
-		case answer == Differs && e.differed == nil:
+		case proof == Conflict && e.differed == nil:
 			e.differed, e.besideDiffered = e.request, e.beside
 		}
-		if answer == Differs && e.before != nil {
+		if proof == Conflict && e.before != nil {
 			e.request, e.beside = e.before, e.besideBefore // it was not this one that has made what exists
 		}
 		e.before, e.besideBefore = nil, Beside{}
 		switch {
-		case before != Unknown && (answer == Absent || answer == Denied):
+		case before != Unknown && (proof == Absent || proof == Unauthorized):
 			e.state = Clean
-		case answer != Absent || e.volume != nil:
+		case proof != Absent || e.volume != nil:
 			e.firstAbsent = time.Time{}
 		case e.firstAbsent.IsZero():
 			e.firstAbsent = now

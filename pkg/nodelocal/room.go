@@ -67,7 +67,7 @@ func (c *Controller) enough(ctx context.Context, volume *csi.CreateVolumeRequest
 	for _, ask := range Asks(volume) {
 		free, most, err := c.Room(ctx, ask)
 		switch {
-		case err != nil && csidriver.Meaning(err) == ledger.Lost:
+		case err != nil && csidriver.Classify(err).Proof == ledger.Indeterminate:
 			return false, err
 		case err != nil, Fits(bytes, free, most):
 			return true, nil //nolint:nilerr // see above

@@ -94,7 +94,7 @@ func TestCalls(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			turn.Answered(turn.Calling(past.Request), ledger.Lost)
+			turn.Answered(turn.Calling(past.Request), ledger.Indeterminate)
 		}
 	}
 	type do = func(*Planner, *ledger.Turn, *v1.PersistentVolumeClaim)
@@ -206,7 +206,7 @@ func TestCallsHaveTheirSecrets(t *testing.T) {
 					t.Fatal(err)
 				}
 				before := turn.CallingWith(past.Request, ledger.Beside{Secret: sent.String()})
-				turn.Answered(before, ledger.Lost)
+				turn.Answered(before, ledger.Indeterminate)
 			}
 			calls, _, err := p.PastCalls(turn, clone)
 			if err != nil {

@@ -23,80 +23,86 @@ import (
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/wellknown"
 )
 
-// attempt makes the volume and saves its PV. ignored is not empty when there
-// was nothing to do, and says why.
-func (p *Provisioner) attempt(ctx context.Context, turn *ledger.Turn, claim *v1.PersistentVolumeClaim) (pv *v1.PersistentVolume, ignored string, err error) {
-	claim, ignored, err = p.wanted(ctx, turn, claim)
-	if ignored != "" || err != nil {
-		return nil, ignored, err
+// skippedError is the result of an attempt that had nothing to do.
+type skippedError struct{ reason string }
+
+// Error implements error.
+func (e skippedError) Error() string { return e.reason }
+
+// attempt makes the volume and saves its PV. The error is a skippedError if there was nothing to
+// do.
+func (p *Provisioner) attempt(ctx context.Context, turn *ledger.Turn, claim *v1.PersistentVolumeClaim) (*v1.PersistentVolume, error) {
+	claim, err := p.wanted(ctx, turn, claim)
+	if err != nil {
+		return nil, err
 	}
 	if !p.Ledger.Own(claim.UID) {
-		return nil, "nobody has vouched for its record yet", nil
+		return nil, skippedError{"its record is not verified yet"}
 	}
 	if v := p.Planner.FetchUncached(ctx, claim); !v.Ready() {
-		return nil, "", errors.New(v.Message)
+		return nil, errors.New(v.Message)
 	}
 	plan, v := p.Planner.Plan(claim, true, nil)
 	switch {
 	case v.Kind == verdict.Ignore:
-		return nil, "not ours to provision", nil
+		return nil, skippedError{"not ours to provision"}
 	case !v.Ready():
-		return nil, "", errors.New(v.Message)
+		return nil, errors.New(v.Message)
 	case plan.Stale:
-		return nil, "it is put on record anew first", nil
+		return nil, skippedError{"its record is written again first"}
 	}
-	// While the outcome of an earlier call is open, that very request is repeated;
-	// unless the driver has something that it does not fit, which may be what an earlier
-	// process has asked for, when the class was another.
-	req, begun, attributesClass := plan.Request, plan.Secrets.Provisioner, plan.AttributesClass
-	if earlier := turn.Repeatable(); earlier != nil && turn.State() == ledger.Unknown && !turn.Differs() {
-		req, begun, attributesClass = earlier, secret.Parse(turn.Beside().Secret), turn.Beside().AttributesClass
-	}
+	req, begun, attributesClass := nextCall(turn, plan)
 	with, err := p.Planner.CredentialsFor(ctx, begun, plan.Secrets.Provisioner)
 	if err != nil {
-		return nil, "", err
+		return nil, err
 	}
 	beside := ledger.Beside{AttributesClass: attributesClass, Claim: claim, Class: plan.Class, ReclaimPolicy: plan.ReclaimPolicy}
 	ctx = p.counted(ctx, plan.Class)
 	if !p.Migration.Is(plan.Class.Provisioner) {
 		warnOfOldKeys(ctx, plan.Class)
 	}
-	resp, err := p.call(ctx, turn, req, with, beside)
-	if err != nil {
+	resp, outcome := p.call(ctx, turn, req, with, beside)
+	if outcome.Err != nil {
 		if turn.State() == ledger.Clean {
 			p.changed(plan.Class.Name, wantedAt(req))
 		}
-		return nil, "", noteOtherNodes(turn, plan, err)
+		// The source may not be accessible from the selected node: another node may help.
+		if plan.OutOfReach.Reason != "" && outcome.SourceRefused {
+			turn.Elsewhere()
+		}
+		return nil, outcome.Err
 	}
 	if cached := p.Caches.Claim(claim.Namespace, claim.Name); cached != nil && cached.UID == claim.UID && p.Planner.IsForOtherNode(cached) {
-		return nil, "another node was selected during the call", nil // its provisioner saves the claim's PV
+		return nil, skippedError{"another node was selected during the call"} // its provisioner saves the claim's PV
 	}
 	if other := p.userOf(claim, resp.GetVolume().GetVolumeId()); other != "" {
-		return nil, "", fmt.Errorf("driver %q answered CreateVolume for volume %q with volume %q, which belongs to PV %q; two claims must not share a volume: use a longer --volume-name-uuid-length, or mend the driver",
+		return nil, fmt.Errorf("driver %q answered CreateVolume for volume %q with volume %q, which belongs to PV %q; two claims must not share a volume: use a longer --volume-name-uuid-length, or mend the driver",
 			p.Driver.Name, req.GetName(), resp.GetVolume().GetVolumeId(), other)
 	}
 	in := volume.Input{
 		Claim: claim, Class: plan.Class, Request: req, Response: resp, Secrets: plan.Secrets,
 		AttributesClass: attributesClass, ReclaimPolicy: plan.ReclaimPolicy,
 	}
-	pv, err = p.savePV(ctx, turn, in, with)
+	pv, err := p.savePV(ctx, turn, in, with)
 	if err != nil {
-		return nil, "", p.reject(ctx, turn, in, with, err)
+		return nil, p.reject(ctx, turn, in, with, err)
 	}
 	p.cloned(turn, claim, plan.Class)
-	return pv, "", nil
+	return pv, nil
 }
 
-// noteOtherNodes marks the turn if the driver has refused a clone whose source cannot be used on
-// the selected node: another node may help. It returns the error.
-func noteOtherNodes(turn *ledger.Turn, plan planner.Plan, err error) error {
-	if plan.OutOfReach.Reason != "" && csidriver.SourceRefused(err) {
-		turn.Elsewhere()
+// nextCall returns the request to send, with its Secret and its VolumeAttributesClass. While the
+// outcome of an earlier call is open, that very request is repeated, unless the driver has a
+// volume that it does not fit: an earlier process may have sent another request, with the class
+// as it was then.
+func nextCall(turn *ledger.Turn, plan planner.Plan) (*csi.CreateVolumeRequest, secret.Ref, string) {
+	if earlier := turn.Repeatable(); earlier != nil && turn.State() == ledger.Unknown && !turn.Differs() {
+		return earlier, secret.Parse(turn.Beside().Secret), turn.Beside().AttributesClass
 	}
-	return err
+	return plan.Request, plan.Secrets.Provisioner, plan.AttributesClass
 }
 
-// changed tells that a volume was made, or deleted, or is not to be had.
+// changed reports that free capacity may have changed.
 func (p *Provisioner) changed(class string, terms []topology.Term) {
 	if p.VolumesChanged != nil {
 		p.VolumesChanged(class, terms)
@@ -130,27 +136,26 @@ func (p *Provisioner) userOf(claim *v1.PersistentVolumeClaim, handle string) str
 	return ""
 }
 
-// wanted returns the claim to work on, or why there is nothing to do. A record
-// that this process did not write is confirmed by the live claim first: the
-// cache may be behind, and the work long done.
-func (p *Provisioner) wanted(ctx context.Context, turn *ledger.Turn, claim *v1.PersistentVolumeClaim) (*v1.PersistentVolumeClaim, string, error) {
+// wanted returns the claim to work on, or a skippedError. A record that this process did not
+// write is confirmed by the live claim first: the cache may be stale, and the work long done.
+func (p *Provisioner) wanted(ctx context.Context, turn *ledger.Turn, claim *v1.PersistentVolumeClaim) (*v1.PersistentVolumeClaim, error) {
 	if state := turn.State(); state == ledger.Closed || state == ledger.Saved {
-		return nil, "the claim is " + state.String(), nil
+		return nil, skippedError{"the claim is " + state.String()}
 	}
 	if turn.Foreign() {
 		live, err := p.confirm(ctx, turn, claim)
 		if err != nil {
-			return nil, "", err
+			return nil, err
 		}
 		if live == nil {
-			return nil, "the live claim is not on record", nil
+			return nil, skippedError{"the live claim is not on record"}
 		}
 		claim = live
 	}
 	if claim.DeletionTimestamp != nil || claim.Spec.VolumeName != "" || !p.stillWanted(claim) {
-		return nil, "the claim is deleted or bound", nil
+		return nil, skippedError{"the claim is deleted or bound"}
 	}
-	return claim, "", nil
+	return claim, nil
 }
 
 // confirm reads the live claim. If it does not carry the record, whoever wrote
@@ -187,24 +192,25 @@ func warnOfOldKeys(ctx context.Context, class *storagev1.StorageClass) {
 
 // call makes one CreateVolume and records its outcome in the ledger; beside gets the
 // Secret's name here. The contents of the Secret are used for this one call only.
-func (p *Provisioner) call(ctx context.Context, turn *ledger.Turn, req *csi.CreateVolumeRequest, with planner.Credentials, beside ledger.Beside) (*csi.CreateVolumeResponse, error) {
+func (p *Provisioner) call(ctx context.Context, turn *ledger.Turn, req *csi.CreateVolumeRequest, with planner.Credentials, beside ledger.Beside) (*csi.CreateVolumeResponse, csidriver.Outcome) {
 	beside.Secret = with.Ref.String()
 	before := turn.CallingWith(req, beside)
-	resp, err := p.Driver.CreateVolume(ctx, req, with.Values)
-	answer := csidriver.Meaning(err)
-	if answer == ledger.Absent && with.Lacking != "" {
-		answer = ledger.Denied // the driver may have refused for want of it
+	resp, outcome := p.Driver.CreateVolume(ctx, req, with.Values)
+	proof := outcome.Proof
+	if proof == ledger.Absent && with.Lacking != "" {
+		proof = ledger.Unauthorized // the driver may have refused because of what is missing
 	}
-	state := turn.Answered(before, answer)
-	if err != nil {
-		if csidriver.CuredElsewhere(err) {
+	state := turn.Answered(before, proof)
+	if outcome.Err != nil {
+		if outcome.OtherNode {
 			turn.Elsewhere()
 		}
-		klog.FromContext(ctx).V(2).Info("CreateVolume failed", "volume", req.GetName(), "known", state, "err", err)
-		return nil, with.Explain(csidriver.Explain(p.Driver.Name, "CreateVolume", req.GetName(), err))
+		klog.FromContext(ctx).V(2).Info("CreateVolume failed", "volume", req.GetName(), "known", state, "err", errors.Unwrap(outcome.Err))
+		outcome.Err = with.Explain(outcome.Err)
+		return nil, outcome
 	}
 	turn.SetVolume(resp)
-	return resp, nil
+	return resp, outcome
 }
 
 // counted returns a context whose calls to the driver are counted as migrated, if the
@@ -222,12 +228,13 @@ func (p *Provisioner) reject(ctx context.Context, turn *ledger.Turn, in volume.I
 	if !errors.As(failed, &unusableError{}) {
 		return failed
 	}
-	kept, err := p.remove(ctx, in, with)
+	err := p.remove(ctx, in, with)
+	var kept keptError
 	switch {
+	case errors.As(err, &kept):
+		return fmt.Errorf("%w; it was not deleted because %s", failed, kept.reason)
 	case err != nil:
 		return fmt.Errorf("%w; deleting it is tried again: %w", failed, err)
-	case kept != "":
-		return fmt.Errorf("%w; it was not deleted because %s", failed, kept)
 	}
 	turn.Removed()
 	klog.FromContext(ctx).Info("Volume deleted because the driver's reply cannot be used", "volumeID", in.Handle())

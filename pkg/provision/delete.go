@@ -157,7 +157,7 @@ func (p *Provisioner) Delete(ctx context.Context, pv *v1.PersistentVolume) (err 
 	}
 	handle := pv.Spec.CSI.VolumeHandle
 	if err := p.Driver.DeleteVolume(ctx, handle, with.Values); err != nil {
-		return with.Explain(csidriver.Explain(p.Driver.Name, "DeleteVolume", handle, err))
+		return with.Explain(err)
 	}
 	p.deleted.add(pv.UID)
 	p.changed(pv.Spec.StorageClassName, topology.Of(pv))

@@ -2,6 +2,7 @@ package provision
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	v1 "k8s.io/api/core/v1"
@@ -97,14 +98,19 @@ func (p *Provisioner) Provision(ctx context.Context, options controller.Provisio
 		return nil, controller.ProvisioningNoChange, &controller.IgnoredError{Reason: "the claim is being released or cleaned up"}
 	}
 	ctx, end := observe.Span(ctx, "provision", "persistentvolumeclaim", claim)
-	pv, ignored, err := p.attempt(ctx, turn, claim)
-	end(err)
+	pv, err := p.attempt(ctx, turn, claim)
+	var skipped skippedError
+	if errors.As(err, &skipped) {
+		end(nil)
+	} else {
+		end(err)
+	}
 	final := turn.State() == ledger.Clean
 	turn.Done()
 	p.Finished(claim.Namespace, claim.Name, claim.UID)
 	switch {
-	case ignored != "":
-		return nil, controller.ProvisioningNoChange, &controller.IgnoredError{Reason: ignored}
+	case skipped.reason != "":
+		return nil, controller.ProvisioningNoChange, &controller.IgnoredError{Reason: skipped.reason}
 	case err != nil && final:
 		return nil, controller.ProvisioningFinished, withoutStatus(err)
 	case err != nil:

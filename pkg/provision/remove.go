@@ -8,40 +8,45 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/csidriver"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/planner"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/source"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/volume"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/wellknown"
 )
 
-// remove deletes a volume for which no PV can be saved; kept is the reason why it was not deleted.
+// keptError is the result of remove if the volume must not be deleted.
+type keptError struct{ reason string }
+
+// Error implements error.
+func (e keptError) Error() string { return e.reason }
+
+// remove deletes a volume for which no PV can be saved. The error is a keptError if it must not be.
 // A volume is deleted only if its reclaim policy is Delete, the API server has no PV of its
 // name that could be its own, no PV has its handle, and no other claim on record that wants
 // a volume has its name (docs/reliability.md, "The reclaim policy").
-func (p *Provisioner) remove(ctx context.Context, in volume.Input, with planner.Credentials) (kept string, err error) {
+func (p *Provisioner) remove(ctx context.Context, in volume.Input, with planner.Credentials) error {
 	if in.ReclaimPolicy != v1.PersistentVolumeReclaimDelete {
-		return fmt.Sprintf("its reclaim policy is %s", in.ReclaimPolicy), nil
+		return keptError{fmt.Sprintf("its reclaim policy is %s", in.ReclaimPolicy)}
 	}
 	claim, name, handle := in.Claim, in.Request.GetName(), in.Handle()
 	live, err := p.Client.CoreV1().PersistentVolumes().Get(ctx, name, metav1.GetOptions{})
 	switch {
 	case err == nil && p.mayUse(live, handle):
-		return fmt.Sprintf("PV %q exists", name), nil
+		return keptError{fmt.Sprintf("PV %q exists", name)}
 	case err != nil && !apierrors.IsNotFound(err):
-		return "", fmt.Errorf("looking for PV %q before its volume is deleted: %w", name, err)
+		return fmt.Errorf("looking for PV %q before its volume is deleted: %w", name, err)
 	}
 	for _, pv := range p.Caches.PVsPerhapsOfHandle(handle) {
-		return fmt.Sprintf("PV %q uses volume %q", pv.Name, handle), nil
+		return keptError{fmt.Sprintf("PV %q uses volume %q", pv.Name, handle)}
 	}
 	if other := p.nameUser(claim, name); other != "" {
-		return other, nil
+		return keptError{other}
 	}
 	if err := p.Driver.DeleteVolume(ctx, handle, with.Values); err != nil {
-		return "", with.Explain(csidriver.Explain(p.Driver.Name, "DeleteVolume", handle, err))
+		return with.Explain(err)
 	}
 	p.changed(source.ClassName(claim), nil)
-	return "", nil
+	return nil
 }
 
 // nameUser says which other claim on record wants a volume of that name; "" if none does.

@@ -100,15 +100,16 @@ func (p *Provisioner) conclude(ctx context.Context, turn *ledger.Turn, in volume
 	if err == nil || mayPass(err) && !errors.As(err, &unusableError{}) {
 		return err
 	}
-	kept, removeErr := p.remove(ctx, in, with)
+	removeErr := p.remove(ctx, in, with)
+	var kept keptError
 	switch {
+	case errors.As(removeErr, &kept):
+		p.Figures.KeptWithoutPV()
+		klog.FromContext(ctx).Info("Volume kept without a PV", "volumeID", handle, "because", kept.reason, "err", err)
+		p.eventForVolume(in, verdict.Refused(verdict.VolumeKept,
+			"no PV could be saved for volume %q (CSI name %q), and it was not deleted because %s; if no PV has it, create one, or delete the volume in the storage backend: %v", handle, name, kept.reason, err))
 	case removeErr != nil:
 		return removeErr
-	case kept != "":
-		p.Figures.KeptWithoutPV()
-		klog.FromContext(ctx).Info("Volume kept without a PV", "volumeID", handle, "because", kept, "err", err)
-		p.eventForVolume(in, verdict.Refused(verdict.VolumeKept,
-			"no PV could be saved for volume %q (CSI name %q), and it was not deleted because %s; if no PV has it, create one, or delete the volume in the storage backend: %v", handle, name, kept, err))
 	default:
 		turn.Removed()
 		p.Figures.CleanedUp()
@@ -181,14 +182,15 @@ func (p *Provisioner) search(ctx context.Context, turn *ledger.Turn, claim *v1.P
 			}
 		}
 		attempted := turn.Repeatable()
-		resp, err = p.call(ctx, turn, call.Request, with, ledger.Beside{
+		var outcome csidriver.Outcome
+		resp, outcome = p.call(ctx, turn, call.Request, with, ledger.Beside{
 			AttributesClass: call.AttributesClass, Claim: claim, Class: call.Class, ReclaimPolicy: call.ReclaimPolicy,
 		})
+		err = outcome.Err
 		if call.Request != attempted {
 			turn.Sought()
 		}
-		answer := csidriver.Meaning(err)
-		if differs := answer == ledger.Differs || i > 0 && answer == ledger.Absent; !differs {
+		if differs := outcome.Proof == ledger.Conflict || i > 0 && outcome.Proof == ledger.Absent; !differs {
 			break
 		}
 	}
