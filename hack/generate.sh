@@ -8,6 +8,7 @@
 #   deploy/kubernetes/components    one for each rbac-NAME.yaml beside it, and one with
 #                                   the demo driver: kustomize reads no file that is
 #                                   not in or below the folder of its kustomization
+#   test/house/words.txt            how much of our own wording is left; only lowered
 #
 #   hack/generate.sh            into the work tree
 #   hack/generate.sh --out DIR  into DIR instead, under the same names
@@ -22,7 +23,7 @@ demo=(csidriver.yaml storageclass.yaml deployment.yaml)
 # component_of prints the name of the component for a file rbac-NAME.yaml.
 component_of() { basename "$1" .yaml | sed 's/^rbac-//'; }
 
-files=(docs/flags.md docs/events.md hack/deps.txt)
+files=(docs/flags.md docs/events.md hack/deps.txt test/house/words.txt)
 for rbac in "$manifests"/rbac-*.yaml; do
   files+=("$components/$(component_of "$rbac")"/{kustomization,rbac}.yaml)
 done
@@ -51,6 +52,10 @@ echo "generate: hack/deps.txt" >&2
     go list -tags grpcnotrace -deps -f '{{if not .Standard}}{{.ImportPath}}{{end}}' ./cmd/... | sort -u
 } >"$out/hack/.deps.txt.tmp"
 mv "$out/hack/.deps.txt.tmp" "$out/hack/deps.txt"
+
+echo "generate: test/house/words.txt" >&2
+go run ./hack/lowerwords >"$out/test/house/.words.txt.tmp"
+mv "$out/test/house/.words.txt.tmp" "$out/test/house/words.txt"
 
 echo "generate: $components" >&2
 # kustomization FILE...: of a component that holds the files.

@@ -70,9 +70,8 @@ func Connect(ctx context.Context, address string, timeout time.Duration, m metri
 	return d, nil
 }
 
-// keepConnected notices the end of a connection that nobody is using: gRPC would
-// look for the driver again only with the next call. It returns when ctx ends or
-// the connection is closed.
+// keepConnected reconnects an idle connection, which gRPC would do only with the next call. It
+// returns when ctx ends or the connection is closed.
 func keepConnected(ctx context.Context, conn *grpc.ClientConn) {
 	for {
 		state := conn.GetState()
@@ -132,7 +131,7 @@ func within[T any](ctx context.Context, timeout time.Duration, conn *grpc.Client
 	return ask(ctx, conn)
 }
 
-// CanProvision says whether the driver reports what every volume needs:
+// CanProvision reports whether the driver reports what every volume needs:
 // CONTROLLER_SERVICE and CREATE_DELETE_VOLUME. If not, missing names the first
 // that is not there.
 func (d *Driver) CanProvision() (ok bool, missing string) {
@@ -145,28 +144,28 @@ func (d *Driver) CanProvision() (ok bool, missing string) {
 	return true, ""
 }
 
-// CanClone says whether the driver reports CLONE_VOLUME.
+// CanClone reports whether the driver reports CLONE_VOLUME.
 func (d *Driver) CanClone() bool {
 	return d.Controller[csi.ControllerServiceCapability_RPC_CLONE_VOLUME]
 }
 
-// CanRestore says whether the driver makes volumes of snapshots (CREATE_DELETE_SNAPSHOT).
+// CanRestore reports whether the driver makes volumes of snapshots (CREATE_DELETE_SNAPSHOT).
 func (d *Driver) CanRestore() bool {
 	return d.Controller[csi.ControllerServiceCapability_RPC_CREATE_DELETE_SNAPSHOT]
 }
 
-// HasTopology says whether volumes may be reachable from some nodes only
+// HasTopology reports whether volumes may be reachable from some nodes only
 // (VOLUME_ACCESSIBILITY_CONSTRAINTS).
 func (d *Driver) HasTopology() bool {
 	return d.Plugin[csi.PluginCapability_Service_VOLUME_ACCESSIBILITY_CONSTRAINTS]
 }
 
-// CanModify says whether the driver reports MODIFY_VOLUME.
+// CanModify reports whether the driver reports MODIFY_VOLUME.
 func (d *Driver) CanModify() bool {
 	return d.Controller[csi.ControllerServiceCapability_RPC_MODIFY_VOLUME]
 }
 
-// CanTellCapacity says whether the driver reports GET_CAPACITY.
+// CanTellCapacity reports whether the driver reports GET_CAPACITY.
 func (d *Driver) CanTellCapacity() bool {
 	return d.Controller[csi.ControllerServiceCapability_RPC_GET_CAPACITY]
 }
@@ -221,7 +220,7 @@ func (d *Driver) deleteVolume(ctx context.Context, handle string, secrets map[st
 	return hide(d.inTime(ctx, call, err), secrets)
 }
 
-// GetCapacity makes one call. It changes nothing, so anybody may make it at any time.
+// GetCapacity makes one call. It changes nothing, so it needs no lease.
 func (d *Driver) GetCapacity(ctx context.Context, req *csi.GetCapacityRequest) (*csi.GetCapacityResponse, error) {
 	call, cancel := context.WithTimeout(ctx, d.timeout)
 	defer cancel()
@@ -230,7 +229,7 @@ func (d *Driver) GetCapacity(ctx context.Context, req *csi.GetCapacityRequest) (
 }
 
 // inTime returns the error of a call, with one text for each that was not answered in
-// time: gRPC has three, by whoever noticed first, which would be three events.
+// time: gRPC has three, depending on which side noticed it first, which would be three events.
 func (d *Driver) inTime(ctx, call context.Context, err error) error {
 	code := status.Code(err)
 	if ctx.Err() != nil || code != codes.DeadlineExceeded && code != codes.Canceled {

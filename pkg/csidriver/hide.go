@@ -11,8 +11,8 @@ import (
 )
 
 // A driver must not put secrets into its errors (CSI spec, "Secrets Requirements").
-// Some do nevertheless, and their errors become events, which anybody in the namespace
-// may read, and lines of our log. So what was passed to the driver as a secret is
+// Some do nevertheless, and their errors become events, which all users of the namespace may
+// read, and log lines. So what was passed to the driver as a secret is
 // taken out of its answer. A part of a value, or one in another encoding, is not
 // recognised; neither is a value of fewer than shortest characters, which would be found in
 // words that have nothing to do with it.
@@ -43,8 +43,7 @@ func hider(secrets map[string]string) *strings.Replacer {
 	return strings.NewReplacer(pairs...)
 }
 
-// hide takes the secrets out of an error. Its gRPC code stays; details, which nobody
-// reads, do not.
+// hide removes the secrets from an error. It keeps the gRPC code and drops the details.
 func hide(err error, secrets map[string]string) error {
 	replacer := hider(secrets)
 	if err == nil || replacer == nil || replacer.Replace(err.Error()) == err.Error() {

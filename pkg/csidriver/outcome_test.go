@@ -58,9 +58,8 @@ type still struct{ now time.Time }
 func (s *still) Now() time.Time                     { return s.now }
 func (s *still) Since(then time.Time) time.Duration { return s.now.Sub(then) }
 
-// Who is turned away at the door learns nothing of what is inside: after a call
-// of unknown outcome such answers prove no absence, however many there are
-// (design, "The cleaner": the record stays while authentication fails).
+// A caller that was rejected learns nothing about the volume: after a call of unknown outcome such
+// answers prove no absence, however many there are (docs/reliability.md).
 func TestTurnedAwayProvesNothingOfAnEarlierCall(t *testing.T) {
 	for _, code := range []codes.Code{codes.Unauthenticated, codes.PermissionDenied} {
 		t.Run(code.String(), func(t *testing.T) {

@@ -56,7 +56,7 @@ func (p *Pulse) Check(ctx context.Context) error {
 	now := p.clock.Now()
 	if !p.asking && now.Sub(p.asked) >= pulseEvery {
 		p.asking, p.asked = true, now
-		whole := context.WithoutCancel(ctx) // whoever asks does not stay
+		whole := context.WithoutCancel(ctx) // the caller does not wait for the answer
 		go func() { p.answered(whole, now, p.ask(whole)) }()
 	}
 	if quiet := now.Sub(p.silent); !p.silent.IsZero() && quiet > pulsePatience && p.unanswered >= pulseTries {
@@ -70,7 +70,7 @@ func (p *Pulse) answered(ctx context.Context, began time.Time, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.asking = false
-	if !mute(err) {
+	if !isNoAnswer(err) {
 		p.silent, p.unanswered = time.Time{}, 0
 		return
 	}
@@ -81,9 +81,9 @@ func (p *Pulse) answered(ctx context.Context, began time.Time, err error) {
 	klog.FromContext(ctx).Info("The CSI driver does not answer Probe", "since", p.silent, "calls", p.unanswered, "err", err)
 }
 
-// mute says whether the error of a call means that nobody answered. Any other is an
-// answer: that the driver is not ready, for instance, no restart of ours can change.
-func mute(err error) bool {
+// isNoAnswer reports whether the error of a call means that the driver did not answer. Any other
+// error is an answer, which a restart would not change: that the driver is not ready, for instance.
+func isNoAnswer(err error) bool {
 	if errors.Is(err, context.DeadlineExceeded) {
 		return true
 	}

@@ -66,7 +66,7 @@ func abroad(t *testing.T, namespace string) (*Planner, *v1.PersistentVolumeClaim
 	}), clone
 }
 
-// Whoever can write a record must not have the driver read the volume of another
+// A user who can write a record must not have the driver read the volume of another
 // namespace by deleting the claim, nor one that the record alone names: to clean up, the
 // record is enough to get a call.
 func TestCalls(t *testing.T) {

@@ -194,8 +194,8 @@ func (p *Planner) grantsIn(namespace string) []source.Grant {
 }
 
 // checkName checks that no PV of another claim has the name that this claim's PV will get, and
-// that no other recorded claim has a volume of that name in progress. Of two recorded claims
-// the older one goes on.
+// that no other recorded claim has a volume of that name in progress. The older of two recorded
+// claims passes.
 func (p *Planner) checkName(claim *v1.PersistentVolumeClaim, name string, before func(waitlist.Object)) verdict.Verdict {
 	before(waitlist.PV(name))
 	before(waitlist.VolumeName(name))

@@ -298,8 +298,8 @@ func TestPlanRepeatsWhatIsPinned(t *testing.T) {
 	}
 }
 
-// A finalizer and annotations written by a user gain nothing (design, "The
-// record"): a volume larger than the claim would get past the storage quota.
+// A finalizer and annotations written by a user gain nothing (docs/reliability.md): a volume larger
+// than the claim would get past the storage quota.
 func TestPlanOfAForgedRecord(t *testing.T) {
 	w := fit()
 	w.onRecord("pvc-"+uid, "1099511627776")

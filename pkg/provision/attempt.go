@@ -158,8 +158,8 @@ func (p *Provisioner) wanted(ctx context.Context, turn *ledger.Turn, claim *v1.P
 	return claim, nil
 }
 
-// confirm reads the live claim. If it does not carry the record, whoever wrote
-// that is through: the claim is closed, and nil returned.
+// confirm reads the live claim. If it does not carry the record, the work of the process that
+// wrote the record has ended: the claim is closed, and nil returned.
 func (p *Provisioner) confirm(ctx context.Context, turn *ledger.Turn, claim *v1.PersistentVolumeClaim) (*v1.PersistentVolumeClaim, error) {
 	live, err := p.Client.CoreV1().PersistentVolumeClaims(claim.Namespace).Get(ctx, claim.Name, metav1.GetOptions{})
 	switch {

@@ -86,13 +86,13 @@ func (p *Provisioner) NotRemoved(name string, err error) {
 		"the volume of PV %q is deleted, but the PV could not be removed (tried again by itself): %v", name, err))
 }
 
-// Mine says whether the PV's volume is for this process to delete.
+// Mine reports whether this process deletes the PV's volume.
 func (p *Provisioner) Mine(pv *v1.PersistentVolume) bool {
 	return p.Keeps == nil || p.Keeps(p.Migration.Seen(pv))
 }
 
-// ShouldDelete keeps the engine from deleting a PV that is for another process, and
-// one once more that is through: its cache may not have seen the end of it yet.
+// ShouldDelete reports whether the engine may delete the PV: not if another process deletes it, or
+// if it was deleted already, which the engine's cache may not show yet.
 func (p *Provisioner) ShouldDelete(_ context.Context, pv *v1.PersistentVolume) bool {
 	if !p.Mine(pv) {
 		return false
@@ -102,7 +102,7 @@ func (p *Provisioner) ShouldDelete(_ context.Context, pv *v1.PersistentVolume) b
 	return !p.deleted.done[pv.UID]
 }
 
-// Gone is told of a PV that is deleted for good.
+// Gone notes that a PV no longer exists.
 func (p *Provisioner) Gone(pv *v1.PersistentVolume) {
 	p.deleted.mu.Lock()
 	defer p.deleted.mu.Unlock()
@@ -165,8 +165,8 @@ func (p *Provisioner) Delete(ctx context.Context, pv *v1.PersistentVolume) (err 
 	return nil
 }
 
-// sharedWith returns another PV of the same volume, made by hand perhaps, that is not to
-// lose it: whoever has that PV would find the volume gone.
+// sharedWith returns another PV of the same volume, created by hand for instance, that keeps the
+// volume from being deleted; nil if there is none.
 func (p *Provisioner) sharedWith(pv *v1.PersistentVolume) *v1.PersistentVolume {
 	for _, other := range p.Caches.PVsOfHandle(pv.Spec.CSI.VolumeHandle) {
 		through := other.Status.Phase == v1.VolumeReleased && other.Spec.PersistentVolumeReclaimPolicy == v1.PersistentVolumeReclaimDelete
@@ -177,9 +177,9 @@ func (p *Provisioner) sharedWith(pv *v1.PersistentVolume) *v1.PersistentVolume {
 	return nil
 }
 
-// deletionCredentials reads the Secret that the PV's deletion needs. One that does not
-// exist is done without, and that is told: it may be gone with its namespace, and not
-// every driver needs it here. One that cannot be read is waited for.
+// deletionCredentials reads the Secret that the PV's deletion needs. If it does not exist, the
+// driver is called without it, and an event says so: the Secret may have been deleted with its
+// namespace, and not every driver needs it for a deletion.
 func (p *Provisioner) deletionCredentials(ctx context.Context, pv *v1.PersistentVolume) (planner.Credentials, error) {
 	ref, told := secret.OnPV(pv)
 	if !told {

@@ -21,8 +21,8 @@ func EngineClient(client kubernetes.Interface, component string, pvs PVDeletions
 	return engineClient{client, component, pvs, events}
 }
 
-// EventSender takes events that are to be sent. It does not wait for that: the
-// engine's own queue has an end, and what comes while it is full is dropped.
+// EventSender sends events without blocking the caller. The engine's own queue is bounded and drops
+// events while it is full.
 type EventSender interface {
 	// Send is given an event that is complete. With a count above 1 it is the
 	// repeat of an event of that name.
@@ -101,7 +101,7 @@ func (v savedVolumes) Delete(ctx context.Context, name string, options metav1.De
 	return err
 }
 
-// notRemoved tells what the engine only logs.
+// notRemoved reports an error that the engine only logs.
 func (v savedVolumes) notRemoved(name string, err error) {
 	if err != nil && !apierrors.IsNotFound(err) {
 		v.pvs.NotRemoved(name, err)

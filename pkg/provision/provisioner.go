@@ -71,15 +71,15 @@ func New(c Config) *Provisioner {
 	return &Provisioner{Config: c, deleted: deletions{done: map[types.UID]bool{}, uids: map[string]types.UID{}}}
 }
 
-// saveTimeout bounds the saving of a PV that goes on when the process is asked
-// to stop: the volume exists, and saying so takes one request.
+// saveTimeout bounds the saving of a PV, which continues when the process is asked to stop,
+// because the volume exists.
 const saveTimeout = 10 * time.Second
 
 // SupportsBlock leaves it to the driver to refuse block volumes.
 func (p *Provisioner) SupportsBlock(context.Context) bool { return true }
 
-// ShouldProvision says whether the engine may work on the claim: it was admitted, by
-// this process or with its word, is wanted, and nobody is at it.
+// ShouldProvision reports whether the engine may work on the claim: this process has admitted it
+// or verified its record, it is not deleted, and no other worker has its lock.
 func (p *Provisioner) ShouldProvision(_ context.Context, claim *v1.PersistentVolumeClaim) bool {
 	if !p.Planner.Admitted(claim) || claim.DeletionTimestamp != nil || p.Planner.IsForOtherNode(claim) || !p.Ledger.Own(claim.UID) {
 		return false

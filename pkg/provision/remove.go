@@ -60,11 +60,9 @@ func (p *Provisioner) nameUser(claim *v1.PersistentVolumeClaim, name string) str
 	return ""
 }
 
-// mayUse says whether a PV that has the volume's name may have the volume, too: not if
-// it has another volume of the driver, or is of another driver. Then it has taken the
-// name, and nobody would look for the volume again. Of a PV that is none of CSI but was
-// provisioned nobody here can say what its volume is: read back, it may have another
-// handle than the driver gave.
+// mayUse reports whether a PV with the volume's name may have the volume: not if it has another
+// volume, or belongs to another driver, because then it only has the name. A provisioned PV that is
+// not a CSI volume may have it: translated back, it may have another handle than the driver gave.
 func (p *Provisioner) mayUse(pv *v1.PersistentVolume, handle string) bool {
 	if pv.Spec.CSI == nil && pv.Annotations[wellknown.ProvisionedBy] != "" {
 		return true

@@ -73,9 +73,8 @@ func (p *Provisioner) mayBind(claim *v1.PersistentVolumeClaim) bool {
 	return cached != nil && cached.UID == claim.UID && cached.DeletionTimestamp == nil && cached.Spec.VolumeName == ""
 }
 
-// save writes the PV to the API server. It goes on for a while when ctx ends,
-// because the volume exists; what cannot be saved by then is made again, which
-// finds the same volume.
+// save creates the PV. It continues for saveTimeout when ctx ends, because the volume exists. If the
+// PV cannot be saved by then, the next attempt finds the same volume.
 func (p *Provisioner) save(ctx context.Context, claim *v1.PersistentVolumeClaim, pv *v1.PersistentVolume) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), saveTimeout)
 	defer cancel()
@@ -119,7 +118,7 @@ func (p *Provisioner) sameAsLive(ctx context.Context, claim *v1.PersistentVolume
 	return errForeignPV
 }
 
-// mayPass says whether the same request may succeed a moment later: the API
+// mayPass reports whether the same request may succeed a moment later: the API
 // server was not reached, was busy, or changed its mind meanwhile.
 func mayPass(err error) bool {
 	var status apierrors.APIStatus

@@ -19,9 +19,9 @@ import (
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/wellknown"
 )
 
-// RunUnbound lets PVs go that are deleted while no claim ever had them, until ctx ends:
-// the engine looks at Released ones only, and its finalizer would keep them for ever. Their
-// volume stays, for nobody knows what is on it, and that is told.
+// RunUnbound removes the engine's finalizer from deleted PVs that no claim ever had, until ctx
+// ends. The engine handles Released PVs only, so they would stay forever. Their volume is not
+// deleted, because its content is unknown, and an event says so.
 func (p *Provisioner) RunUnbound(ctx context.Context) error {
 	queue := workqueue.NewTypedRateLimitingQueue(workqueue.NewTypedItemExponentialFailureRateLimiter[string](time.Second, 5*time.Minute))
 	look := func(obj any) {
@@ -74,7 +74,7 @@ func (p *Provisioner) letGo(ctx context.Context, pv *v1.PersistentVolume) error 
 	if err != nil {
 		return err
 	}
-	// Before the PV goes: its handle is then known to nobody, and the answer may get lost.
+	// Before the finalizer is removed: the PV has the only reference to the volume.
 	p.Recorder.SayOfPV(pv, verdict.Refused(verdict.VolumeKept,
 		"PV %q was deleted although no claim had it; its volume %q was not deleted: if nobody needs it, delete it in the storage", pv.Name, pv.Spec.CSI.VolumeHandle))
 	_, err = p.Client.CoreV1().PersistentVolumes().Patch(ctx, pv.Name, types.StrategicMergePatchType, patch, metav1.PatchOptions{})

@@ -158,7 +158,7 @@ func (p *Provisioner) eventForVolume(in volume.Input, v verdict.Verdict) {
 	}
 }
 
-// savedLive says whether the live PV of that name owns the claim's volume.
+// savedLive reports whether the live PV of that name owns the claim's volume.
 func (p *Provisioner) savedLive(ctx context.Context, claim *v1.PersistentVolumeClaim, name string) (bool, error) {
 	live, err := p.Client.CoreV1().PersistentVolumes().Get(ctx, name, metav1.GetOptions{})
 	switch {

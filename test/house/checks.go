@@ -34,5 +34,6 @@ func checks() []check {
 		{"pages name flags that exist", flagsNamed},
 		{"the tests that prove compatibility exist", testsNamed},
 		{"every permission has a reason", permissionReasons},
+		{"wording does not get worse", wordsFall},
 	}
 }

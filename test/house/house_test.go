@@ -41,7 +41,7 @@ type example struct {
 
 // examples returns all examples.
 func examples() []example {
-	return slices.Concat(layerExamples(), codeExamples(), textExamples(), reasonExamples(), eventExamples(), pageExamples())
+	return slices.Concat(layerExamples(), codeExamples(), textExamples(), reasonExamples(), eventExamples(), pageExamples(), wordExamples())
 }
 
 // TestChecks runs the checks over their examples.
