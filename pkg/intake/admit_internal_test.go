@@ -1,53 +1,45 @@
 package intake
 
 import (
-	"context"
-	"errors"
 	"testing"
 
 	v1 "k8s.io/api/core/v1"
-
-	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/planner"
-	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/verdict"
-	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/waitlist"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// meanwhile is a planner whose check ends as it says.
-type meanwhile struct {
-	ready
-	verdict verdict.Verdict
-	err     error
-}
-
-func (m meanwhile) Check(context.Context, *v1.PersistentVolumeClaim, func(waitlist.Object)) (planner.Plan, verdict.Verdict, error) {
-	return planner.Plan{Request: requestOf(1)}, m.verdict, m.err
-}
-
-// What Check has found decides whether the record is written, and whether the claim is checked
-// again at once.
-func TestOnlyACheckedClaimIsPutOnRecord(t *testing.T) {
+// Listing the pods may take half a minute; a source that is being deleted, or was recreated
+// meanwhile, must not be used.
+func TestTheRulesHoldAfterTheLook(t *testing.T) {
 	for _, c := range []struct {
-		name  string
-		check meanwhile
-		// written is how many records are, queued how many claims are checked again.
+		name string
+		// then changes the source while the pods are listed.
+		then func(source *v1.PersistentVolumeClaim)
+		// written is how many records are, queued how many claims are judged again.
 		written, queued int
-		fails           bool
 	}{
-		{"all rules hold", meanwhile{}, 1, 0, false},
-		{"the source is being deleted", meanwhile{verdict: verdict.Refused(verdict.CloneSourceDeleting, "x")}, 0, 0, false},
-		{"the source was replaced", meanwhile{err: planner.ErrSourceReplaced}, 0, 1, false},
-		{"a rule could not be asked", meanwhile{err: errors.New("the API server does not answer")}, 0, 0, true},
+		{"nothing changed", func(*v1.PersistentVolumeClaim) {}, 1, 0},
+		{"the source changed, but is the one that was looked at", func(s *v1.PersistentVolumeClaim) { s.ResourceVersion = "6" }, 1, 0},
+		{"the source is being deleted", func(s *v1.PersistentVolumeClaim) { s.DeletionTimestamp = new(metav1.Now()) }, 0, 0},
+		{"the source was made again", func(s *v1.PersistentVolumeClaim) { s.UID = "uid-other" }, 0, 1},
+		{"the source has another PV", func(s *v1.PersistentVolumeClaim) { s.Spec.VolumeName = "pv-other" }, 0, 1},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			a := &answers{}
 			i, claim := behindServer(t, a)
+			db := cloneDB(t, i, claim)
+			a.pods = func() []v1.Pod {
+				changed := db.DeepCopy()
+				c.then(changed)
+				put(t, i, changed)
+				putPV(t, i, changed.Spec.VolumeName, changed)
+				return nil
+			}
 			put(t, i, claim)
-			i.Planner = c.check
-			if err := i.reconcile(t.Context(), keyOf(claim)); (err != nil) != c.fails {
+			if err := i.reconcile(t.Context(), keyOf(claim)); err != nil {
 				t.Fatal(err)
 			}
 			if a.patches != c.written || i.queue.Len() != c.queued {
-				t.Errorf("%d records written, %d claims to be checked again", a.patches, i.queue.Len())
+				t.Errorf("%d records written, %d claims to be judged again", a.patches, i.queue.Len())
 			}
 		})
 	}

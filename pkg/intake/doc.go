@@ -1,9 +1,8 @@
-// Package intake is the controller that decides when work on a claim begins and
-// ends: it admits a claim (source protected, then the record written), makes it
-// wait or refuses it with one event, has cleaned up what a deleted claim may
-// have left in the driver, and takes the record off when the claim is through.
+// Package intake is the controller that starts and ends the work on a claim. It admits a claim
+// (protects the source, then writes the record), makes it wait or refuses it with one event, has a
+// volume cleaned up that a deleted claim may have, and removes the record at the end.
 //
-// How a claim is provisioned and undone it leaves to package provision, the
-// finalizers on sources to package protection; both are met through the small
-// interfaces in intake.go. The rules are in the design, section 2.
+// Package planner checks the claims. Packages provision, which makes and cleans up volumes, and
+// protection, which keeps sources, are called through the interfaces in intake.go. The table of
+// what happens to a claim is in docs/reliability.md.
 package intake

@@ -6,11 +6,15 @@ import (
 	"errors"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	v1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
@@ -18,27 +22,43 @@ import (
 	"k8s.io/utils/clock"
 
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/claimwriter"
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/csidriver"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/informers"
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/inuse"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/ledger"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/observe"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/planner"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/record"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/source"
-	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/verdict"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/waitlist"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/wellknown"
 )
 
 // answers is an API server that a real one cannot be made to be: it loses
-// chosen answers to patches.
+// chosen answers to patches, and does something while it lists pods.
 type answers struct {
 	lose    int
 	patches int
+	// pods lists the pods of the namespace; nil: the list is forbidden.
+	pods func() []v1.Pod
 }
 
 func (a *answers) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
-	if r.Method == http.MethodPatch {
+	switch {
+	case strings.HasSuffix(r.URL.Path, "/selfsubjectaccessreviews"):
+		_ = json.NewEncoder(w).Encode(map[string]any{"kind": "SelfSubjectAccessReview", "apiVersion": "authorization.k8s.io/v1", "status": map[string]any{"allowed": false}})
+		return
+	case strings.HasSuffix(r.URL.Path, "/pods") && a.pods == nil:
+		w.WriteHeader(http.StatusForbidden)
+		_ = json.NewEncoder(w).Encode(apierrors.NewForbidden(v1.Resource("pods"), "", nil).Status())
+		return
+	case strings.HasSuffix(r.URL.Path, "/pods"):
+		_ = json.NewEncoder(w).Encode(v1.PodList{
+			TypeMeta: metav1.TypeMeta{Kind: "PodList", APIVersion: "v1"}, ListMeta: metav1.ListMeta{ResourceVersion: "7"}, Items: a.pods(),
+		})
+		return
+	case r.Method == http.MethodPatch:
 		a.patches++
 	}
 	if a.lose > 0 {
@@ -52,33 +72,11 @@ func (a *answers) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	})
 }
 
-// requestOf returns a request for the claim's volume.
-func requestOf(bytes int64) *csi.CreateVolumeRequest {
-	return &csi.CreateVolumeRequest{Name: "pvc-uid-copy", CapacityRange: &csi.CapacityRange{RequiredBytes: bytes}}
-}
+// clean cleans nothing up.
+type clean struct{}
 
-// ready finds every claim ready.
-type ready struct{}
-
-func (ready) Check(context.Context, *v1.PersistentVolumeClaim, func(waitlist.Object)) (planner.Plan, verdict.Verdict, error) {
-	return planner.Plan{Request: requestOf(1)}, verdict.Verdict{}, nil
-}
-
-func (ready) CheckCached(context.Context, *v1.PersistentVolumeClaim, func(waitlist.Object)) (planner.Plan, verdict.Verdict) {
-	return planner.Plan{Request: requestOf(1)}, verdict.Verdict{}
-}
-
-func (ready) Plan(*v1.PersistentVolumeClaim, bool, func(waitlist.Object)) (planner.Plan, verdict.Verdict) {
-	return planner.Plan{Request: requestOf(1)}, verdict.Verdict{}
-}
-func (ready) SourceDenied(*v1.PersistentVolumeClaim) bool { return false }
-func (ready) VolumeName(*v1.PersistentVolumeClaim) string { return "pvc-uid-copy" }
-func (ready) CleanUpPins(*ledger.Turn, *v1.PersistentVolumeClaim) (record.Pins, error) {
-	return record.Pins{VolumeName: "pvc-uid-copy", RequiredBytes: 1}, nil
-}
-func (ready) Undo(context.Context, *ledger.Turn, *v1.PersistentVolumeClaim) error {
-	return nil
-}
+// Undo implements Cleaner.
+func (clean) Undo(context.Context, *ledger.Turn, *v1.PersistentVolumeClaim) error { return nil }
 
 // nobody protects nothing.
 type nobody struct{}
@@ -101,19 +99,80 @@ func behindServer(t *testing.T, a *answers) (*Intake, *v1.PersistentVolumeClaim)
 	if err != nil {
 		t.Fatal(err)
 	}
+	class := &storagev1.StorageClass{ObjectMeta: metav1.ObjectMeta{Name: "fast"}, Provisioner: driver, ReclaimPolicy: new(v1.PersistentVolumeReclaimDelete)}
+	if err := caches.Classes.GetStore().Add(class); err != nil {
+		t.Fatal(err)
+	}
 	recorder := observe.NewRecorder(t.Context(), client, driver, clock.RealClock{})
 	t.Cleanup(recorder.Stop)
+	keys, known := wellknown.RecordOf(driver), ledger.New(time.Second, clock.RealClock{})
+	plan := planner.New(planner.Config{
+		Client: client, Caches: caches, Keys: keys, Ledger: known, Naming: record.Naming{Prefix: "pvc", UUIDLength: -1},
+		Driver: &csidriver.Driver{
+			Name:   driver,
+			Plugin: map[csi.PluginCapability_Service_Type]bool{csi.PluginCapability_Service_CONTROLLER_SERVICE: true},
+			Controller: map[csi.ControllerServiceCapability_RPC_Type]bool{
+				csi.ControllerServiceCapability_RPC_CREATE_DELETE_VOLUME: true, csi.ControllerServiceCapability_RPC_CLONE_VOLUME: true,
+			},
+		},
+	})
 	i := forTest(t, Config{
-		Client: client, Writer: claimwriter.New(client, false), Caches: caches, Driver: driver, Keys: wellknown.RecordOf(driver),
-		Ledger: ledger.New(time.Second, clock.RealClock{}), Recorder: recorder,
-		Planner: ready{}, Cleaner: ready{}, Protector: nobody{}, OnRecord: func(planner.Plan) bool { return true }, WakeEngine: func(*v1.PersistentVolumeClaim) {},
+		Client: client, Writer: claimwriter.New(client, false), Caches: caches, Driver: driver, Keys: keys,
+		Ledger: known, Recorder: recorder,
+		Planner: plan, Cleaner: clean{}, Protector: nobody{}, OnRecord: func(planner.Plan) bool { return true }, WakeEngine: func(*v1.PersistentVolumeClaim) {},
 		RetryStart: time.Second, RetryMax: time.Second, Clock: clock.RealClock{},
 	})
-	return i, &v1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{
-		Namespace: "ns", Name: "copy", UID: "uid-copy", ResourceVersion: "5",
-		Annotations: map[string]string{wellknown.StorageProvisioner: driver},
-	}}
+	return i, claimOf("copy", "1Gi")
 }
+
+// claimOf returns a claim of the driver's class.
+func claimOf(name, size string) *v1.PersistentVolumeClaim {
+	return &v1.PersistentVolumeClaim{
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: "ns", Name: name, UID: types.UID("uid-" + name), ResourceVersion: "5",
+			Annotations: map[string]string{wellknown.StorageProvisioner: driver},
+		},
+		Spec: v1.PersistentVolumeClaimSpec{
+			AccessModes: []v1.PersistentVolumeAccessMode{v1.ReadWriteOnce}, StorageClassName: new("fast"),
+			Resources: v1.VolumeResourceRequirements{Requests: v1.ResourceList{v1.ResourceStorage: resource.MustParse(size)}},
+		},
+	}
+}
+
+// cloneDB makes the claim a clone of "db", which is bound, and returns the source. The users of
+// the source are looked for.
+func cloneDB(t *testing.T, i *Intake, claim *v1.PersistentVolumeClaim) *v1.PersistentVolumeClaim {
+	t.Helper()
+	claim.Spec.DataSource = &v1.TypedLocalObjectReference{Kind: "PersistentVolumeClaim", Name: "db"}
+	db := claimOf("db", "1Gi")
+	db.Spec.VolumeName, db.Status.Phase = "pv-db", v1.ClaimBound
+	put(t, i, db)
+	putPV(t, i, "pv-db", db)
+	i.Planner.Strict, i.Planner.Pods = true, inuse.New(i.Client, unawaited{}, clock.RealClock{})
+	ctx, cancel := context.WithCancel(t.Context())
+	i.Planner.Pods.Start(ctx)
+	t.Cleanup(func() { cancel(); i.Planner.Pods.Wait() })
+	return db
+}
+
+// putPV makes the cache hold a PV that is bound to the claim.
+func putPV(t *testing.T, i *Intake, name string, claim *v1.PersistentVolumeClaim) {
+	t.Helper()
+	pv := &v1.PersistentVolume{ObjectMeta: metav1.ObjectMeta{Name: name, Annotations: map[string]string{wellknown.ProvisionedBy: driver}}}
+	pv.Spec.Capacity = v1.ResourceList{v1.ResourceStorage: resource.MustParse("1Gi")}
+	pv.Spec.CSI = &v1.CSIPersistentVolumeSource{Driver: driver, VolumeHandle: "vol-of-" + name}
+	pv.Spec.ClaimRef = &v1.ObjectReference{Namespace: claim.Namespace, Name: claim.Name, UID: claim.UID}
+	pv.Status.Phase = v1.VolumeBound
+	if err := i.Caches.PVs.GetStore().Add(pv); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// unawaited is a list of waiting claims that is empty.
+type unawaited struct{}
+
+func (unawaited) Wake(waitlist.Object)         {}
+func (unawaited) Awaited(waitlist.Object) bool { return false }
 
 // put makes the cache hold the claim.
 func put(t *testing.T, i *Intake, claim *v1.PersistentVolumeClaim) {
@@ -170,18 +229,19 @@ func TestAReleaseThatFailsIsTriedAgain(t *testing.T) {
 	}
 }
 
-// blind cannot find out who uses the source.
-type blind struct{ ready }
+// unprotected cannot protect a source.
+type unprotected struct{ nobody }
 
-func (blind) Check(context.Context, *v1.PersistentVolumeClaim, func(waitlist.Object)) (planner.Plan, verdict.Verdict, error) {
-	return planner.Plan{}, verdict.Verdict{}, errors.New("the API server does not answer")
+func (unprotected) Hold(context.Context, types.UID, planner.Plan) error {
+	return errors.New("the API server does not answer")
 }
 
 // A claim that could not be judged may need its source, which another provisioner may
 // have protected for it; but not for ever.
 func TestAnErrorIsNoVerdict(t *testing.T) {
-	i, claim := behindServer(t, &answers{})
-	i.Planner = blind{}
+	i, claim := behindServer(t, &answers{pods: func() []v1.Pod { return nil }})
+	cloneDB(t, i, claim)
+	i.Protector = unprotected{}
 	put(t, i, claim)
 	k := keyOf(claim)
 	i.unseen[k] = struct{}{}

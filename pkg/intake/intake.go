@@ -19,22 +19,10 @@ import (
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/migration"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/observe"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/planner"
-	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/record"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/source"
-	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/verdict"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/waitlist"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/wellknown"
 )
-
-// Planner checks claims. It is a *planner.Planner, except in tests.
-type Planner interface {
-	Check(ctx context.Context, claim *v1.PersistentVolumeClaim, wait func(waitlist.Object)) (planner.Plan, verdict.Verdict, error)
-	CheckCached(ctx context.Context, claim *v1.PersistentVolumeClaim, wait func(waitlist.Object)) (planner.Plan, verdict.Verdict)
-	Plan(claim *v1.PersistentVolumeClaim, recorded bool, wait func(waitlist.Object)) (planner.Plan, verdict.Verdict)
-	SourceDenied(claim *v1.PersistentVolumeClaim) bool
-	VolumeName(claim *v1.PersistentVolumeClaim) string
-	CleanUpPins(turn *ledger.Turn, claim *v1.PersistentVolumeClaim) (record.Pins, error)
-}
 
 // Cleaner cleans up volumes of claims that are deleted or bound to another PV.
 type Cleaner interface {
@@ -62,7 +50,7 @@ type Config struct {
 	Keys      wellknown.Record
 	Ledger    *ledger.Ledger
 	Recorder  *observe.Recorder
-	Planner   Planner
+	Planner   *planner.Planner
 	Cleaner   Cleaner
 	Protector Protector
 	// Nodes says whose a claim is; nil if all are this process's.

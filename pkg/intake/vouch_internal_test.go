@@ -8,39 +8,15 @@ import (
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	v1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/ledger"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/planner"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/source"
-	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/verdict"
-	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/waitlist"
 )
-
-// judge is a planner that notes whether it was asked about work in progress.
-type judge struct {
-	ready
-	verdict  verdict.Verdict
-	use      verdict.Verdict
-	source   *v1.PersistentVolumeClaim
-	doubtful bool
-	recorded []bool
-}
-
-func (j *judge) SourceDenied(*v1.PersistentVolumeClaim) bool { return j.doubtful }
-
-func (j *judge) Check(context.Context, *v1.PersistentVolumeClaim, func(waitlist.Object)) (planner.Plan, verdict.Verdict, error) {
-	if !j.verdict.Ready() {
-		return planner.Plan{}, j.verdict, nil
-	}
-	return planner.Plan{Source: j.source, Request: requestOf(1)}, j.use, nil
-}
-
-func (j *judge) Plan(_ *v1.PersistentVolumeClaim, recorded bool, _ func(waitlist.Object)) (planner.Plan, verdict.Verdict) {
-	j.recorded = append(j.recorded, recorded)
-	return planner.Plan{Source: j.source, Request: requestOf(1)}, j.verdict
-}
 
 // keeper notes which sources are held, and which are looked at again.
 type keeper struct {
@@ -58,38 +34,67 @@ func (k *keeper) Reconsider(ref source.Ref) { k.looked = append(k.looked, ref.Na
 // it were not there, holds no source before it is let go on, and the engine is woken
 // only then.
 func TestARecordThatIsFoundIsJudged(t *testing.T) {
-	db := &v1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "db", UID: "uid-db"}}
+	type change = func(t *testing.T, i *Intake, a *answers, claim, db *v1.PersistentVolumeClaim)
+	small := func(_ *testing.T, _ *Intake, _ *answers, claim, _ *v1.PersistentVolumeClaim) {
+		claim.Spec.Resources.Requests[v1.ResourceStorage] = resource.MustParse("1Mi")
+	}
+	noClass := func(t *testing.T, i *Intake, _ *answers, _, _ *v1.PersistentVolumeClaim) {
+		t.Helper()
+		if err := i.Caches.Classes.GetStore().Delete(i.Caches.Class("fast")); err != nil {
+			t.Fatal(err)
+		}
+	}
 	for _, c := range []struct {
 		name         string
-		verdict, use verdict.Verdict
-		doubtful     bool
+		change       []change
 		own, doubted bool
 		held, looked []string
 		woken        bool
 	}{
 		{name: "the rules let it go on", own: true, held: []string{"db"}, woken: true},
-		{name: "a rule is broken", verdict: verdict.Refused(verdict.CloneTooSmall, "x"), doubtful: true, doubted: true, looked: []string{"db"}},
-		{name: "it must wait", verdict: verdict.Waiting(verdict.CloneSourceNotFound, "x"), doubtful: true, doubted: true, looked: []string{"db"}},
-		{name: "its class is gone", verdict: verdict.Waiting(verdict.ClassNotFound, "x")},
-		{name: "its class is gone, and a rule is broken", verdict: verdict.Waiting(verdict.ClassNotFound, "x"), doubtful: true, doubted: true, looked: []string{"db"}},
-		{name: "its source is in use", use: verdict.Waiting(verdict.CloneSourceInUse, "x"), doubted: true, looked: []string{"db"}},
-		{name: "nobody could look who uses the source", use: verdict.Noted(verdict.CloneSourceUseUnknown, "x"), own: true, held: []string{"db"}, woken: true},
-		{name: "its node was withdrawn", verdict: verdict.Ignored("", "waits for its first consumer")},
+		{name: "a rule is broken", change: []change{small}, doubted: true, looked: []string{"db"}},
+		{name: "a rule is broken that is skipped for work in progress", change: []change{func(_ *testing.T, _ *Intake, _ *answers, _, db *v1.PersistentVolumeClaim) {
+			db.Spec.StorageClassName = new("other")
+		}}, doubted: true, looked: []string{"db"}},
+		{name: "it must wait", change: []change{func(t *testing.T, i *Intake, _ *answers, _, db *v1.PersistentVolumeClaim) {
+			t.Helper()
+			if err := i.Caches.Claims.GetStore().Delete(db); err != nil {
+				t.Fatal(err)
+			}
+		}}, doubted: true, looked: []string{"db"}},
+		{name: "its class is gone", change: []change{noClass}},
+		{name: "its class is gone, and a rule is broken", change: []change{noClass, small}, doubted: true, looked: []string{"db"}},
+		{name: "its source is in use", change: []change{func(_ *testing.T, _ *Intake, a *answers, _, _ *v1.PersistentVolumeClaim) {
+			pod := v1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "app"}, Spec: v1.PodSpec{NodeName: "a"}}
+			pod.Spec.Volumes = []v1.Volume{{Name: "data", VolumeSource: v1.VolumeSource{PersistentVolumeClaim: &v1.PersistentVolumeClaimVolumeSource{ClaimName: "db"}}}}
+			a.pods = func() []v1.Pod { return []v1.Pod{pod} }
+		}}, doubted: true, looked: []string{"db"}},
+		{name: "nobody could look who uses the source", change: []change{func(_ *testing.T, _ *Intake, a *answers, _, _ *v1.PersistentVolumeClaim) { a.pods = nil }}, own: true, held: []string{"db"}, woken: true},
+		{name: "its node was withdrawn", change: []change{func(t *testing.T, i *Intake, _ *answers, _, _ *v1.PersistentVolumeClaim) {
+			t.Helper()
+			class := i.Caches.Class("fast").DeepCopy()
+			class.VolumeBindingMode = new(storagev1.VolumeBindingWaitForFirstConsumer)
+			if err := i.Caches.Classes.GetStore().Update(class); err != nil {
+				t.Fatal(err)
+			}
+		}}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			i, claim := behindServer(t, &answers{})
+			a := &answers{pods: func() []v1.Pod { return nil }}
+			i, claim := behindServer(t, a)
+			db := cloneDB(t, i, claim)
 			claim.Finalizers = []string{i.Keys.Finalizer}
-			claim.Annotations[i.Keys.VolumeName], claim.Annotations[i.Keys.RequiredBytes] = "pvc-uid-copy", "1"
-			claim.Spec.DataSource = &v1.TypedLocalObjectReference{Kind: "PersistentVolumeClaim", Name: "db"}
+			claim.Annotations[i.Keys.VolumeName], claim.Annotations[i.Keys.RequiredBytes] = "pvc-uid-copy", "1073741824"
+			claim.Annotations[i.Keys.ContentSource], claim.Annotations[i.Keys.ReclaimPolicy] = "volume:vol-of-pv-db", "Delete"
+			for _, change := range c.change {
+				change(t, i, a, claim, db)
+			}
 			put(t, i, claim)
-			rules, protector, woken := &judge{verdict: c.verdict, use: c.use, source: db, doubtful: c.doubtful}, &keeper{}, false
-			i.Planner, i.Protector = rules, protector
+			protector, woken := &keeper{}, false
+			i.Protector = protector
 			i.WakeEngine = func(*v1.PersistentVolumeClaim) { woken = true }
 			if err := i.reconcile(t.Context(), keyOf(claim)); err != nil {
 				t.Fatal(err)
-			}
-			if slices.Contains(rules.recorded, true) {
-				t.Error("it was judged as work of this process")
 			}
 			if i.Ledger.Own(claim.UID) != c.own || i.Ledger.Doubted(claim.UID) != c.doubted {
 				t.Errorf("own: %t, doubted: %t", i.Ledger.Own(claim.UID), i.Ledger.Doubted(claim.UID))
@@ -111,7 +116,7 @@ func TestARecordThatIsFoundIsCompletedFirst(t *testing.T) {
 			claim.Finalizers = []string{i.Keys.Finalizer}
 			claim.Annotations[i.Keys.VolumeName] = "of-somebody-else"
 			undone := &undoes{}
-			i.Planner, i.Cleaner = undone, undone
+			i.Cleaner = undone
 			work := i.reconcile
 			if deleted {
 				claim.DeletionTimestamp = &metav1.Time{Time: time.Now()}
@@ -134,7 +139,6 @@ func TestARecordThatIsFoundIsCompletedFirst(t *testing.T) {
 
 // undoes notes how many patches there were before it was asked to undo.
 type undoes struct {
-	ready
 	patches func() int
 	after   int
 }
@@ -160,8 +164,8 @@ func TestAStaleRecordIsTakenOff(t *testing.T) {
 			a := &answers{}
 			i, claim := behindServer(t, a)
 			claim.Finalizers = []string{i.Keys.Finalizer}
+			claim.Annotations[i.Keys.RequiredBytes] = "2147483648" // the claim asks for less
 			put(t, i, claim)
-			i.Planner = stale{}
 			turn, _ := i.Ledger.Take(claim.UID)
 			turn.Recording()
 			c.do(turn)
@@ -174,12 +178,6 @@ func TestAStaleRecordIsTakenOff(t *testing.T) {
 			}
 		})
 	}
-}
-
-type stale struct{ ready }
-
-func (stale) Plan(*v1.PersistentVolumeClaim, bool, func(waitlist.Object)) (planner.Plan, verdict.Verdict) {
-	return planner.Plan{Request: requestOf(2), Stale: true}, verdict.Verdict{}
 }
 
 // Of two claims whose volumes would have one name only one is admitted, also when

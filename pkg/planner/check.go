@@ -6,7 +6,6 @@ import (
 
 	v1 "k8s.io/api/core/v1"
 
-	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/secret"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/verdict"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/waitlist"
 )
@@ -21,7 +20,29 @@ var ErrSourceReplaced = errors.New("the source was replaced while it was checked
 // means that a rule could not be asked. Check may block until the pods of the source's
 // namespace are listed.
 func (p *Planner) Check(ctx context.Context, claim *v1.PersistentVolumeClaim, wait func(waitlist.Object)) (Plan, verdict.Verdict, error) {
-	return check(ctx, p, claim, wait)
+	plan, v := p.CheckCached(ctx, claim, wait)
+	if !v.Ready() {
+		return Plan{}, v, nil
+	}
+	if v := p.checkSecret(ctx, plan.Secrets.Provisioner); !v.Ready() {
+		return Plan{}, v, nil
+	}
+	if plan.Source == nil {
+		return plan, v, nil
+	}
+	checked := plan.Source
+	use, err := p.checkUse(ctx, claim, checked, wait)
+	if err != nil {
+		return Plan{}, verdict.Verdict{}, err
+	}
+	// That took its time: what was found before may not hold any more.
+	if plan, v = p.Plan(claim, false, wait); !v.Ready() {
+		return Plan{}, v, nil
+	}
+	if plan.Source.UID != checked.UID || plan.Source.Spec.VolumeName != checked.Spec.VolumeName {
+		return Plan{}, verdict.Verdict{}, ErrSourceReplaced
+	}
+	return plan, use, nil
 }
 
 // CheckCached is Check without the rules about the Secret and the users of the source, for
@@ -31,38 +52,4 @@ func (p *Planner) CheckCached(ctx context.Context, claim *v1.PersistentVolumeCla
 		return Plan{}, v
 	}
 	return p.Plan(claim, false, wait)
-}
-
-// steps are the parts of a check. They are those of a Planner.
-type steps interface {
-	CheckCached(ctx context.Context, claim *v1.PersistentVolumeClaim, wait func(waitlist.Object)) (Plan, verdict.Verdict)
-	Plan(claim *v1.PersistentVolumeClaim, recorded bool, wait func(waitlist.Object)) (Plan, verdict.Verdict)
-	checkSecret(ctx context.Context, ref secret.Ref) verdict.Verdict
-	checkUse(ctx context.Context, claim, src *v1.PersistentVolumeClaim, wait func(waitlist.Object)) (verdict.Verdict, error)
-}
-
-func check(ctx context.Context, s steps, claim *v1.PersistentVolumeClaim, wait func(waitlist.Object)) (Plan, verdict.Verdict, error) {
-	plan, v := s.CheckCached(ctx, claim, wait)
-	if !v.Ready() {
-		return Plan{}, v, nil
-	}
-	if v := s.checkSecret(ctx, plan.Secrets.Provisioner); !v.Ready() {
-		return Plan{}, v, nil
-	}
-	if plan.Source == nil {
-		return plan, v, nil
-	}
-	checked := plan.Source
-	use, err := s.checkUse(ctx, claim, checked, wait)
-	if err != nil {
-		return Plan{}, verdict.Verdict{}, err
-	}
-	// That took its time: what was found before may not hold any more.
-	if plan, v = s.Plan(claim, false, wait); !v.Ready() {
-		return Plan{}, v, nil
-	}
-	if plan.Source.UID != checked.UID || plan.Source.Spec.VolumeName != checked.Spec.VolumeName {
-		return Plan{}, verdict.Verdict{}, ErrSourceReplaced
-	}
-	return plan, use, nil
 }
