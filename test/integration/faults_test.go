@@ -95,15 +95,20 @@ func TestAFinalErrorIsToldAndTriedAgain(t *testing.T) {
 
 func TestAClaimThatFailedForGoodGoesAtOnceWhenItIsDeleted(t *testing.T) {
 	t.Parallel()
-	env, _ := withSource(t, noBackOff, noBackOffMax) // no call comes between the count and the deletion
+	env, _ := withSource(t, noBackOff, noBackOffMax)
 	env.Faults.On("CreateVolume").When(ofClones).Fail(codes.InvalidArgument, "never")
 	env.Create(env.Claim("copy", kit.CloneOf("src")))
 	env.WaitEvent("copy", "ProvisioningFailed")
 	before := len(cloneCalls(env))
 	env.Delete("copy")
 	env.WaitGone("copy")
-	if after := len(cloneCalls(env)); after != before {
+	// One more may be an attempt: Kubernetes writes a condition to the claim, and a change of the
+	// claim is a reason to try again.
+	if after := len(cloneCalls(env)); after > before+1 {
 		t.Errorf("%d more calls were made for a deleted claim that had left nothing behind", after-before)
+	}
+	if env.CountEvents("copy", "CleaningUp") > 0 {
+		t.Error("a claim was cleaned up that had left nothing behind")
 	}
 }
 

@@ -72,7 +72,7 @@ func objectsOf[T any](t *testing.T, manifests []byte, kind string) []T {
 func TestManifests(t *testing.T) {
 	t.Parallel()
 	env := kit.New(t)
-	for _, namespace := range []string{"storage", "acme-storage"} {
+	for _, namespace := range []string{"storage", "acme-storage", "csi-clone-demo"} {
 		env.AddNamespace(namespace)
 	}
 	plain, err := filepath.Glob(filepath.Join("..", "..", "deploy", "kubernetes", "*.yaml"))
@@ -101,6 +101,7 @@ func TestManifests(t *testing.T) {
 	}
 	for name, check := range map[string]func(*testing.T, *kit.Env, []byte){
 		"deploy/kubernetes":                  baseIsRBAC,
+		"hack/demo/cluster":                  nil,
 		"test/manifests/existing-driver":     nil,
 		"test/manifests/replaced":            onlyTheImageIsReplaced,
 		"test/manifests/replaced-compatible": flagAndRightsAreAdded,
