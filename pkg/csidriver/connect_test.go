@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/kubernetes-csi/csi-lib-utils/metrics"
+	"google.golang.org/grpc/codes"
 
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/hack/demodriver"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/pkg/csidriver"
@@ -82,5 +83,28 @@ func TestConnectWaitsForADriverThatAcceptsAndIsNotReady(t *testing.T) {
 		}
 	case <-ctx.Done():
 		t.Error("nobody noticed that the driver has gone")
+	}
+}
+
+// A process that ended because the driver was busy would be started again and again.
+func TestConnectRepeatsQuestionsThatHaveNoAnswer(t *testing.T) {
+	t.Parallel()
+	for _, method := range []string{"GetPluginInfo", "GetPluginCapabilities", "ControllerGetCapabilities"} {
+		t.Run(method, func(t *testing.T) {
+			t.Parallel()
+			server := driver.ForTest(t, demodriver.Config{Name: "clone.example.com"})
+			server.Faults.On(method).Nth(1).LoseReply()
+			server.Faults.On(method).Nth(2).Fail(codes.DeadlineExceeded, "busy")
+			ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+			defer cancel()
+			d, err := csidriver.Connect(ctx, server.Socket, 10*time.Second, metrics.NewCSIMetricsManagerForSidecar(""), func(error) {})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer d.Close()
+			if got := len(server.Faults.Calls(method)); got != 3 || d.Name != "clone.example.com" || !d.CanClone() {
+				t.Errorf("after %d calls driver %q, %v", got, d.Name, d.Controller)
+			}
+		})
 	}
 }

@@ -93,17 +93,17 @@ func (d *Driver) introduce(ctx context.Context, m metrics.CSIMetricsManager) err
 		return fmt.Errorf("waiting for the CSI driver to be ready: %w", err)
 	}
 	var err error
-	if d.Name, err = within(ctx, d.timeout, d.conn, rpc.GetDriverName); err != nil {
+	if d.Name, err = untilAnswered(ctx, d, rpc.GetDriverName); err != nil {
 		return fmt.Errorf("asking the CSI driver for its name (GetPluginInfo): %w", err)
 	}
 	m.SetDriverName(d.Name)
-	if d.Plugin, err = within(ctx, d.timeout, d.conn, rpc.GetPluginCapabilities); err != nil {
+	if d.Plugin, err = untilAnswered(ctx, d, rpc.GetPluginCapabilities); err != nil {
 		return fmt.Errorf("asking CSI driver %q for its capabilities (GetPluginCapabilities): %w", d.Name, err)
 	}
 	if !d.Plugin[csi.PluginCapability_Service_CONTROLLER_SERVICE] {
 		return nil // it may not even answer the next question
 	}
-	if d.Controller, err = within(ctx, d.timeout, d.conn, rpc.GetControllerCapabilities); err != nil {
+	if d.Controller, err = untilAnswered(ctx, d, rpc.GetControllerCapabilities); err != nil {
 		return fmt.Errorf("asking CSI driver %q for its capabilities (ControllerGetCapabilities): %w", d.Name, err)
 	}
 	klog.FromContext(ctx).Info("CSI driver is ready", "driver", d.Name, "plugin", names(d.Plugin), "controller", names(d.Controller))
@@ -129,6 +129,23 @@ func within[T any](ctx context.Context, timeout time.Duration, conn *grpc.Client
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	return ask(ctx, conn)
+}
+
+// untilAnswered repeats a question that is asked at start until the driver answers, with an error or
+// not, or ctx ends. A driver that is busy, or not ready, is waited for, as it is with Probe.
+func untilAnswered[T any](ctx context.Context, d *Driver, ask func(context.Context, *grpc.ClientConn) (T, error)) (T, error) {
+	for {
+		answer, err := within(ctx, d.timeout, d.conn, ask)
+		if code := status.Code(err); code != codes.DeadlineExceeded && code != codes.Unavailable {
+			return answer, err
+		}
+		klog.FromContext(ctx).Info("The CSI driver does not answer; it is asked again", "timeout", d.timeout, "err", err)
+		select {
+		case <-ctx.Done():
+			return answer, err
+		case <-time.After(time.Second):
+		}
+	}
 }
 
 // CanProvision reports whether the driver reports what every volume needs:
