@@ -49,6 +49,7 @@ var layers = map[string]kind{
 	"csidriver":   edge,
 	"inuse":       edge,
 	"informers":   edge,
+	"journal":     edge,
 	"observe":     edge,
 
 	"verdict":   leaf,
