@@ -1,7 +1,9 @@
 package integration
 
 import (
+	"errors"
 	"fmt"
+	"slices"
 	"syscall"
 	"testing"
 	"time"
@@ -79,6 +81,20 @@ func callFor(env *kit.Env, claim string) func(any) bool {
 	return func(req any) bool {
 		named, ok := req.(interface{ GetName() string })
 		return ok && named.GetName() == name
+	}
+}
+
+// awaitCalls waits until CreateVolume was called for each claim. On a busy machine one claim's call
+// may be repeated before another's is sent, so a count of calls does not show that.
+func awaitCalls(env *kit.Env, claims ...string) {
+	for _, claim := range claims {
+		isFor := callFor(env, claim)
+		env.Eventually("the driver is called for "+claim, func() error {
+			if slices.ContainsFunc(env.Faults.Calls("CreateVolume"), func(c faults.Call) bool { return isFor(c.Request) }) {
+				return nil
+			}
+			return errors.New("it is not")
+		})
 	}
 }
 

@@ -41,7 +41,7 @@ func TestANamespaceThatIsDeletedTakesAllVolumesWithIt(t *testing.T) {
 				env.Claim("blank", in), env.Claim("copy", in, kit.CloneOf("src")), env.Claim("copy-of-copy", in, kit.CloneOf("copied")),
 				env.Claim("waiting", in, kit.CloneOf("copy")), env.Claim("refused", in, kit.CloneOf("src"), kit.Size("1Mi")))
 			if gate != nil {
-				await(t, gate.EnteredBy(3), "the driver is called for all")
+				awaitCalls(env, doomed+"/blank", doomed+"/copy", doomed+"/copy-of-copy")
 			} else {
 				for _, claim := range []string{"blank", "copy", "copy-of-copy"} {
 					env.WaitEvent(doomed+"/"+claim, "ProvisioningFailed")

@@ -3,6 +3,7 @@ package integration
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -119,9 +120,9 @@ func situations() map[string]situation {
 			s.deleteAll(gate.Release)
 		}},
 		"answered after the timeout": {args: fast, play: func(t *testing.T, s *reclaiming) {
-			gate := s.ours().Next(len(s.claims)).HangUntilReleased()
+			gate := s.ours().HangUntilReleased()
 			s.create()
-			await(t, gate.EnteredBy(len(s.claims)), "the driver is called for all")
+			awaitCalls(s.Env, slices.Collect(maps.Keys(s.claims))...)
 			s.deleteAll(gate.Release)
 		}},
 		"restart in between": {args: fast, play: func(_ *testing.T, s *reclaiming) {

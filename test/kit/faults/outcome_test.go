@@ -145,6 +145,10 @@ func TestHangUntilReleasedWaitsForTheTest(t *testing.T) {
 	if made := b.driver.names(); len(made) != 1 {
 		t.Fatalf("driver made %v after the release, want one volume", made)
 	}
+	if got := b.create(t.Context(), "later"); got != codes.OK {
+		t.Errorf("a call after the release got %s", got)
+	}
+	b.waitIdle(t)
 }
 
 func TestAGateHoldsTheCallBeforeTheWork(t *testing.T) {

@@ -108,10 +108,16 @@ func (s Selector) Hang() *Rule {
 
 // HangUntilReleased is Hang whose work starts when the test releases the gate
 // instead: long after the deadline, or before it (the caller waits on and times
-// out all the same).
+// out all the same). Calls that arrive after the release are not held.
 func (s Selector) HangUntilReleased() *Gate {
 	g := s.inj.newGate()
 	s.late(func(x *exchange) (any, error) {
+		select {
+		case <-g.Opened():
+			defer x.inj.settle()
+			return x.work(x.ctx)
+		default:
+		}
 		g.Enter()
 		return x.hang(g.Opened())
 	})
