@@ -128,7 +128,7 @@ integration: build control-plane ## test the provisioner against a real control 
 		(set -x; CGO_ENABLED=1 go build -race -tags $(GO_TAGS) -o bin/race/csi-clone-provisioner ./cmd/csi-clone-provisioner); \
 		export CSI_CLONE_PROVISIONER_BINARY=$(CURDIR)/bin/race/csi-clone-provisioner; \
 	fi; \
-	hack/gotest.sh --report integration ./test/integration/... -count=1 -parallel 12 -timeout 60m
+	hack/gotest.sh --report integration ./test/integration/... -count=1 -parallel 10 -timeout 60m
 
 chaos: build control-plane ## let everything go wrong at once, then look what is lost (CHAOS_TIME=10m, SEED=n plays a script again)
 	CHAOS_TIME="$${CHAOS_TIME:-10m}" hack/gotest.sh --report chaos ./test/chaos/... -count=1 -v -timeout 0

@@ -25,7 +25,7 @@ const (
 	// askPatience is how long a provisioner may take to say whether it leads.
 	askPatience = time.Second
 	// stopPatience is how long one may take to end after SIGTERM.
-	stopPatience = 3 * time.Minute
+	stopPatience = 10 * time.Minute
 )
 
 // fleet is the provisioners, which are started again when they end, as the kubelet

@@ -16,7 +16,7 @@ import (
 
 // settlePatience is how long everything may take to come right after the chaos: the
 // finalizers of sources are swept off every 30 s, all the rest is faster.
-const settlePatience = 3 * time.Minute
+const settlePatience = 10 * time.Minute
 
 // settle ends the chaos, and leaves everything to one provisioner.
 func (w *world) settle() {

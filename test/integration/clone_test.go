@@ -15,7 +15,7 @@ import (
 )
 
 // longest is how long a test waits for a moment that should come at once.
-const longest = 3 * time.Minute
+const longest = 10 * time.Minute
 
 // when reports the moment at which a claim of the test's namespace is first seen
 // to be so, by a watch that begins now. A claim that is gone is nil.

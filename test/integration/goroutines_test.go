@@ -22,7 +22,7 @@ import (
 // idlePatience is how long a provisioner may take to have no more goroutines than
 // before it had work: a watch of pods goes on for up to a minute when nobody waits
 // any more, and a source is looked at for the last time after half a minute.
-const idlePatience = 3 * time.Minute
+const idlePatience = 10 * time.Minute
 
 // connections are the goroutines of connections, which come and go as net/http likes.
 var connections = regexp.MustCompile(`net/http\.\(\*(conn|connReader|persistConn|Transport)\)|internal/http2|http2`)

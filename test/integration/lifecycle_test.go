@@ -25,8 +25,8 @@ import (
 // shortLease is one that a test can wait out.
 func shortLease() []string {
 	return []string{
-		"--leader-election-lease-duration=4s",
-		"--leader-election-renew-deadline=3s",
+		"--leader-election-lease-duration=12s",
+		"--leader-election-renew-deadline=10s",
 		"--leader-election-retry-period=1s",
 	}
 }

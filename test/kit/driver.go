@@ -12,7 +12,7 @@ import (
 
 // lateWork is how long calls that were made to hang may take to end once
 // nothing holds them any more.
-const lateWork = 3 * time.Minute
+const lateWork = 10 * time.Minute
 
 // startDriver serves the test's own driver. Its volumes are in the test's folder.
 func (e *Env) startDriver(config demodriver.Config) {

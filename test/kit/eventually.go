@@ -8,14 +8,14 @@ import (
 const (
 	// patience is how long Eventually waits: generous, because a good result
 	// comes at once and only a bad one takes that long.
-	patience = 3 * time.Minute
+	patience = 10 * time.Minute
 	// Checks follow each other quickly at first, then more slowly, so that many
 	// tests that wait do not keep the API server busy.
 	firstPause   = 50 * time.Millisecond
 	longestPause = 500 * time.Millisecond
 )
 
-// Eventually calls check until it returns nil. After three minutes the test fails
+// Eventually calls check until it returns nil. After ten minutes the test fails
 // with what was waited for, check's last error and the state of the test's
 // objects.
 func (e *Env) Eventually(what string, check func() error) {

@@ -18,7 +18,7 @@ import (
 const (
 	// booksPatience is how long the books may take to come right. A source's
 	// finalizer is swept off every 30 s; a lease of a killed leader takes 40 s.
-	booksPatience = 3 * time.Minute
+	booksPatience = 10 * time.Minute
 	// logTail is how many lines of each provisioner's log a failed test shows,
 	// unless ShowLogs says otherwise.
 	logTail = 150

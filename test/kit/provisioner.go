@@ -19,7 +19,7 @@ import (
 const (
 	// stopGrace is how long a provisioner may take to stop after SIGTERM. Calls
 	// to the driver are limited to callTimeout, the rest is quick.
-	stopGrace = 3 * time.Minute
+	stopGrace = 10 * time.Minute
 	// callTimeout is --timeout in tests: short, for many tests wait it out.
 	callTimeout = 3 * time.Second
 	// portTries is how often a provisioner is started when somebody else takes
