@@ -132,7 +132,7 @@ func (j *Journal) takeOver(ctx context.Context, claim types.UID, t *tracked, lea
 	}
 	j.noteRecorded(t, e)
 	j.mu.Lock()
-	t.adopted = time.Now()
+	t.adopted, t.settling = time.Now(), time.Time{} // a failed Record may have left settling set
 	j.mu.Unlock()
 	j.log(ctx, e).V(2).Info("Adopted a journal entry", "since", e.Since, "doubt", e.Doubt, "lastAnswer", e.LastAnswer)
 	if j.config.Adopted != nil {

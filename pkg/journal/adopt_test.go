@@ -124,6 +124,32 @@ func TestEntryThatAnEarlierLeaderMakesLateIsAdopted(t *testing.T) {
 	}
 }
 
+// An entry that could not be recorded is deleted later; one that an earlier leader has made under
+// the same name meanwhile must not be.
+func TestAdoptedEntryIsNotDeletedForAFailedRecord(t *testing.T) {
+	virtual(t, func(t *testing.T, server *leases.Server) {
+		b := startLeader(t, server, "b", 0)
+		away := func(r leases.Request) leases.Fault {
+			if r.Verb == "create" || r.Verb == "get" {
+				return leases.Fault{Before: errLost}
+			}
+			return leases.Fault{}
+		}
+		server.Intercept(away)
+		if err := b.Record(t.Context(), entry("1")); err == nil {
+			t.Fatal("recorded although the API server is away")
+		}
+		server.Intercept(nil)
+		if _, err := server.Create(t.Context(), lateLease(t, "1", "a"), metav1.CreateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		b.adopt(1, 0)
+		wait(5 * time.Minute)
+		exists(t, server, "1", "b")
+		b.has("1", true)
+	})
+}
+
 func TestEntriesAreAdoptedInOneGoOrNothingBegins(t *testing.T) {
 	virtual(t, func(t *testing.T, server *leases.Server) {
 		a := startLeader(t, server, "a", 0)

@@ -119,9 +119,9 @@ func union(a, b map[string]string) map[string]string {
 	return u
 }
 
-// answered returns the slot after the answer to a request. The error is nil if next decides how
-// to go on; errUncertain if the Lease must be read; ErrHeld, ErrFenced or ErrGivenUp; or the
-// API server's refusal, which has changed nothing.
+// answered returns the slot after the answer to a request. The error is nil if next returns the
+// request to send; errUncertain if the Lease must be read; ErrHeld, ErrFenced or ErrGivenUp; or
+// the API server's refusal, which has changed nothing.
 func (s slot) answered(v verb, lease *coordinationv1.Lease, err error) (slot, error) {
 	switch {
 	case err == nil && v == get:
