@@ -77,9 +77,7 @@ func TestCapacityFigures(t *testing.T) {
 	}
 	t.Logf("%4d calls of GetCapacity for each poll", pairs)
 	for name, want := range map[string]float64{"desired_goal": pairs, "desired_current": pairs, "obsolete": 0} {
-		if got := p.Metric("csistoragecapacities_" + name); got != want {
-			t.Errorf("csistoragecapacities_%s is %v, want %v", name, got, want)
-		}
+		p.WaitMetric(want, "csistoragecapacities_"+name)
 	}
 	t.Logf("     CPU %.1f s, memory %d MiB (RSS) with all that", p.CPU().Seconds(), p.RSS()>>20)
 }

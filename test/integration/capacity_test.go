@@ -48,9 +48,7 @@ func TestCapacityIsPublishedForEachPlaceAndClass(t *testing.T) {
 		}
 	}
 	for name, want := range map[string]float64{"desired_goal": 2, "desired_current": 2, "obsolete": 0} {
-		if got := p.Metric("csistoragecapacities_" + name); got != want {
-			t.Errorf("csistoragecapacities_%s is %v, want %v", name, got, want)
-		}
+		p.WaitMetric(want, "csistoragecapacities_"+name)
 	}
 
 	env.PutNode("c", map[string]string{zoneKey: "z1", hostKey: "h3"})
@@ -101,9 +99,7 @@ func TestCapacityWithoutTopologyIsOneObjectThatStays(t *testing.T) {
 	}
 	first.Stop()
 	polled(env, 5)
-	if goal := second.Metric("csistoragecapacities_desired_goal"); goal != 1 {
-		t.Errorf("the new leader wants %v objects", goal)
-	}
+	second.WaitMetric(1, "csistoragecapacities_desired_goal")
 	if after := identities(env, true); !slices.Equal(before, after) {
 		t.Errorf("polls and a restart have made %v of %v", after, before)
 	}

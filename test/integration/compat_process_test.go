@@ -27,12 +27,7 @@ func TestMetricsCountOnlyWhatWasTried(t *testing.T) {
 	env.WaitEvent("waiting", "CloneSourceNotFound")
 	env.WaitEvent("refused", "CloneTooSmall")
 	env.WaitEvent("others", "Provisioning")
-	env.Eventually("both volumes are counted", func() error {
-		if n := provisioned(p); n != 2 {
-			return fmt.Errorf("%v are", n)
-		}
-		return nil
-	})
+	p.WaitMetric(2, provisioned)
 	if n := p.Metric("controller_persistentvolumeclaim_provision_failed_total"); n != 0 {
 		t.Errorf("%v claims are counted as failed", n)
 	}
@@ -76,9 +71,7 @@ func TestTheOldAddressOfMetrics(t *testing.T) {
 	p.WaitReady()
 	env.Create(env.Claim("data"))
 	env.WaitBound("data")
-	if n := provisioned(p); n != 1 {
-		t.Errorf("%v claims are counted", n)
-	}
+	p.WaitMetric(1, provisioned)
 	if got := p.Page("/healthz/leader-election"); !strings.Contains(got, "ok") {
 		t.Errorf("health is %q", got)
 	}

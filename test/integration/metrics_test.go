@@ -117,21 +117,11 @@ func TestMetricsTellOfClones(t *testing.T) {
 	env, p := withSource(t, "--timeout=2m") // the call at the gate is not to fail
 	waiting := func(reason string, want float64) {
 		t.Helper()
-		env.Eventually("claims are counted under "+reason, func() error {
-			if n := p.Metric("csi_clone_provisioner_claims_waiting", "reason", reason); n != want {
-				return fmt.Errorf("%v are, want %v", n, want)
-			}
-			return nil
-		})
+		p.WaitMetric(want, "csi_clone_provisioner_claims_waiting", "reason", reason)
 	}
 	protected := func(want float64) {
 		t.Helper()
-		env.Eventually("protected sources are counted", func() error {
-			if n := p.Metric("csi_clone_provisioner_sources_protected", "kind", "PersistentVolumeClaim"); n != want {
-				return fmt.Errorf("%v are, want %v", n, want)
-			}
-			return nil
-		})
+		p.WaitMetric(want, "csi_clone_provisioner_sources_protected", "kind", "PersistentVolumeClaim")
 	}
 	gate := gateClones(env)
 	env.Create(
@@ -156,9 +146,9 @@ func TestMetricsTellOfClones(t *testing.T) {
 	env.Create(env.Claim("later"))
 	env.WaitBound("later", "earlier")
 	waiting("CloneSourceNotFound", 0)
+	p.WaitMetric(2, "csi_clone_provisioner_clone_duration_seconds_count", "class", env.Class)
 	compare(t, []field{
 		{"all that wait", p.Metric("csi_clone_provisioner_claims_waiting"), 0.0},
-		{"clones made", p.Metric("csi_clone_provisioner_clone_duration_seconds_count", "class", env.Class), 2.0},
 		{"clones made in any class", p.Metric("csi_clone_provisioner_clone_duration_seconds_count"), 2.0},
 		{"cleaned up", p.Metric("csi_clone_provisioner_volumes_cleaned_up_total"), 0.0},
 	})
@@ -176,20 +166,11 @@ func TestMetricsTellOfVolumesThatWereCleanedUp(t *testing.T) {
 	env.WaitEvent("copy", "ProvisioningFailed")
 	env.Delete("copy")
 	env.WaitEvent("copy", "CleanUpBlocked")
-	if n := p.Metric("csi_clone_provisioner_claims_waiting", "reason", "CleanUpBlocked"); n != 1 {
-		t.Errorf("%v claims are counted that cannot be cleaned up", n)
-	}
+	p.WaitMetric(1, "csi_clone_provisioner_claims_waiting", "reason", "CleanUpBlocked")
 	lost.Remove()
 	env.WaitGone("copy")
-	env.Eventually("it is counted", func() error {
-		if n := p.Metric("csi_clone_provisioner_volumes_cleaned_up_total"); n != 1 {
-			return fmt.Errorf("%v volumes are", n)
-		}
-		if n := p.Metric("csi_clone_provisioner_claims_waiting"); n != 0 {
-			return fmt.Errorf("%v claims wait", n)
-		}
-		return nil
-	})
+	p.WaitMetric(1, "csi_clone_provisioner_volumes_cleaned_up_total")
+	p.WaitMetric(0, "csi_clone_provisioner_claims_waiting")
 	if n := p.Metric("csi_clone_provisioner_clone_duration_seconds_count"); n != 0 {
 		t.Errorf("%v clones are counted", n)
 	}

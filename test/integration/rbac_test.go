@@ -425,12 +425,7 @@ func incumbentClonesMany(t *testing.T, env *kit.Env) {
 	clones := createClones(t, env, manyForOthers)
 	waitAllBound(env)
 	t.Logf("%d clones were bound %.1f s after the first was created", manyForOthers, time.Since(begun).Seconds())
-	env.Eventually("all clones are off record", func() error {
-		if n := p.Metric("csi_clone_provisioner_claims_recorded"); n != 0 {
-			return fmt.Errorf("%v are still on record", n)
-		}
-		return nil
-	})
+	p.WaitMetric(0, "csi_clone_provisioner_claims_recorded")
 	lines := requests(t, env)[before:]
 	logRequests(t, lines, manyForOthers)
 	checkConflicts(t, lines)

@@ -28,12 +28,7 @@ func recordedBytes(env *kit.Env, name string) string {
 
 // expectRecorded waits until the metric for draining says so many.
 func expectRecorded(env *kit.Env, p *kit.Provisioner, want int) {
-	env.Eventually(fmt.Sprintf("the metric says that %d claims are on record", want), func() error {
-		if got := p.Metric("csi_clone_provisioner_claims_recorded"); got != float64(want) {
-			return fmt.Errorf("it says %v", got)
-		}
-		return nil
-	})
+	p.WaitMetric(float64(want), "csi_clone_provisioner_claims_recorded")
 }
 
 func TestWhichClaimsAreOnRecord(t *testing.T) {

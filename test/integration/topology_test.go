@@ -506,8 +506,11 @@ func TestOnlyWhatSaysWhereANodeIsWakesClaims(t *testing.T) {
 	p := env.StartProvisioner(noBackOff, noBackOffMax)
 	env.Create(env.Claim("data"))
 	env.WaitEvent("data", "NoTopology")
-	judgedTimes := func() float64 { return p.Metric(`workqueue_adds_total{name="intake"}`) }
+	judgedTimes := func() float64 { return p.Metric("workqueue_adds_total", "name", "intake") }
 	before := judgedTimes()
+	if before == 0 {
+		t.Fatal("no look at a claim is counted")
+	}
 	for range 5 {
 		object, err := env.Admin.CoreV1().Nodes().Get(env.Ctx, node, metav1.GetOptions{})
 		if err != nil {

@@ -94,12 +94,7 @@ func TestTenThousandWaitingClonesCostNothing(t *testing.T) {
 		return fmt.Sprintf("none-%05d", i)
 	})
 	t.Logf("%d clones created in %.1f s", allWaiting, time.Since(began).Seconds())
-	env.Eventually("all clones wait", func() error {
-		if n := p.Metric("csi_clone_provisioner_claims_waiting"); n != allWaiting {
-			return fmt.Errorf("%v wait", n)
-		}
-		return nil
-	})
+	p.WaitMetric(allWaiting, "csi_clone_provisioner_claims_waiting")
 	env.Eventually("all were told", func() error {
 		if n := toldOnce(t, env, "CloneSourceNotFound"); n != allWaiting {
 			return fmt.Errorf("%d were told", n)

@@ -25,6 +25,18 @@ func (p *Provisioner) Metric(name string, labels ...string) float64 {
 	return value
 }
 
+// WaitMetric waits until Metric returns want. What is counted is often counted
+// just after the test can see that it happened.
+func (p *Provisioner) WaitMetric(want float64, name string, labels ...string) {
+	p.env.t.Helper()
+	p.env.Eventually(fmt.Sprintf("%s %q is %v", name, labels, want), func() error {
+		if got := p.Metric(name, labels...); got != want {
+			return fmt.Errorf("it is %v", got)
+		}
+		return nil
+	})
+}
+
 func sumSamples(page, name string, labels []string) (float64, error) {
 	var sum float64
 	for line := range strings.Lines(page) {
