@@ -12,9 +12,11 @@ import (
 	"google.golang.org/protobuf/proto"
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/util/retry"
 
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/hack/demodriver"
 	"github.com/csi-clone-provisioner/csi-clone-provisioner/test/kit"
+	"github.com/csi-clone-provisioner/csi-clone-provisioner/test/kit/cluster"
 )
 
 // What is asked for in which case is in test/cases/testdata/topology.txt. Here it is about
@@ -501,7 +503,8 @@ func TestWhatWasBegunElsewhereIsCleanedUp(t *testing.T) {
 // Signs of life of nodes are no news: nobody looks at claims for them.
 func TestOnlyWhatSaysWhereANodeIsWakesClaims(t *testing.T) {
 	t.Parallel()
-	env := kit.New(t, kit.WithPlaces(zone("a")))
+	world := kit.StartCluster(t, cluster.Options{}) // nodes of other tests would be news
+	env := kit.New(t, kit.On(world), kit.WithPlaces(zone("a")))
 	node := env.PutNode("n", nil)
 	p := env.StartProvisioner(noBackOff, noBackOffMax)
 	env.Create(env.Claim("data"))
@@ -512,12 +515,16 @@ func TestOnlyWhatSaysWhereANodeIsWakesClaims(t *testing.T) {
 		t.Fatal("no look at a claim is counted")
 	}
 	for range 5 {
-		object, err := env.Admin.CoreV1().Nodes().Get(env.Ctx, node, metav1.GetOptions{})
+		err := retry.RetryOnConflict(retry.DefaultBackoff, func() error {
+			object, err := env.Admin.CoreV1().Nodes().Get(env.Ctx, node, metav1.GetOptions{})
+			if err != nil {
+				return err
+			}
+			object.Status.Conditions = []v1.NodeCondition{{Type: v1.NodeReady, Status: v1.ConditionTrue, LastHeartbeatTime: metav1.Now()}}
+			_, err = env.Admin.CoreV1().Nodes().UpdateStatus(env.Ctx, object, metav1.UpdateOptions{})
+			return err
+		})
 		if err != nil {
-			t.Fatal(err)
-		}
-		object.Status.Conditions = []v1.NodeCondition{{Type: v1.NodeReady, Status: v1.ConditionTrue, LastHeartbeatTime: metav1.Now()}}
-		if _, err := env.Admin.CoreV1().Nodes().UpdateStatus(env.Ctx, object, metav1.UpdateOptions{}); err != nil {
 			t.Fatal(err)
 		}
 	}
